@@ -1,0 +1,118 @@
+"""Kernels: plain Python functions over numpy arrays, compiled by numba or run as they are.
+
+A kernel module holds plain functions and is given to `kernels`, which returns them in one namespace,
+compiled; `interpreted` returns the same functions uncompiled, for patterns with conditions that only Python
+can evaluate and for debugging (``NUMBA_DISABLE_JIT=1`` makes both the same).
+
+Compiled code is cached on disk in a folder named after the kernels' sources, numba's version and Python's,
+so that a changed callee can never be served from a stale cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class Kernels:
+    """The functions of one kernel module, as attributes."""
+
+    def __init__(self, functions: dict[str, Callable[..., Any]]) -> None:
+        self.__dict__.update(functions)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"no kernel function `{name}`")
+
+
+_compiled: dict[str, Kernels] = {}
+
+
+def kernel_functions(module: types.ModuleType) -> list[str]:
+    """The names of the functions that a module defines itself, in the order of its text."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, types.FunctionType) and value.__module__ == module.__name__
+    ]
+
+
+def interpreted(module: types.ModuleType) -> Kernels:
+    """The module's functions, uncompiled."""
+    return Kernels({name: getattr(module, name) for name in kernel_functions(module)})
+
+
+def kernels(module: types.ModuleType) -> Kernels:
+    """The module's functions, compiled on their first call."""
+    found = _compiled.get(module.__name__)
+    if found is None:
+        found = _compiled[module.__name__] = _compile(module)
+    return found
+
+
+def cache_dir() -> Path:
+    """Where compiled kernels are kept: ``OSTINATO_CACHE_DIR``, else ``~/.cache/ostinato`` (XDG)."""
+    chosen = os.environ.get("OSTINATO_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "ostinato"
+
+
+def _compile(module: types.ModuleType) -> Kernels:
+    import numba
+
+    if numba.config.DISABLE_JIT:
+        return interpreted(module)
+    borrowed = _borrowed(module)
+    source = _source(module) + b"".join(_source(lender) for lender in dict.fromkeys(borrowed.values()))
+    digest = hashlib.sha256(source + f"{numba.__version__} {sys.version}".encode()).hexdigest()[:16]
+    folder = cache_dir() / f"{module.__name__.rpartition('.')[2]}-{digest}"
+    namespace = dict(vars(module))
+    for name, lender in borrowed.items():
+        namespace[name] = getattr(kernels(lender), name)
+    names = kernel_functions(module)
+    with _cache_in(numba, folder):
+        for name in names:
+            plain = namespace[name]
+            twin = types.FunctionType(plain.__code__, namespace, name, plain.__defaults__)
+            twin.__module__, twin.__qualname__ = plain.__module__, plain.__qualname__
+            inline = "always" if getattr(plain, "inline", False) else "never"
+            namespace[name] = numba.njit(nogil=True, cache=True, inline=inline, boundscheck=False)(twin)
+    return Kernels({name: namespace[name] for name in names})
+
+
+def _borrowed(module: types.ModuleType) -> dict[str, types.ModuleType]:
+    """Kernel functions that the module imports by name from other kernel modules, with those modules."""
+    return {
+        name: sys.modules[value.__module__]
+        for name, value in vars(module).items()
+        if isinstance(value, types.FunctionType)
+        and value.__module__ != module.__name__
+        and value.__module__.startswith("ostinato.")
+    }
+
+
+def _source(module: types.ModuleType) -> bytes:
+    assert module.__file__ is not None
+    return Path(module.__file__).read_bytes()
+
+
+class _cache_in:
+    """Point numba's cache at a folder while functions are decorated."""
+
+    def __init__(self, numba: Any, folder: Path) -> None:
+        self._config = numba.config
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        self._before = self._config.CACHE_DIR
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._config.CACHE_DIR = str(self._folder)
+
+    def __exit__(self, *_: object) -> None:
+        self._config.CACHE_DIR = self._before
