@@ -1,0 +1,1 @@
+"""The matcher: patterns compiled to automata, and the kernel that runs them over columnar batches."""
