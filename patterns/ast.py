@@ -116,8 +116,9 @@ IntOrParam: TypeAlias = int | Param
 class Quantifier:
     """How often: `min` to `max` times (`max` None: no end).
 
-    `inner` is the contiguity between the repetitions. `gap_ms` bounds the time between one event of the
-    repetition and the next.
+    `inner` is the contiguity between the repetitions. `gap_ms` bounds the time between each event of the repetition
+    and the event matched before it; with `gap_required_only` only of events that must come (up to `min`), which is
+    what Flink's ``times(n, window)`` and ``one_or_more(window)`` come to.
     """
 
     min: IntOrParam = 1
@@ -126,6 +127,7 @@ class Quantifier:
     inner: Contiguity = Contiguity.STRICT
     greedy: bool = False
     gap_ms: int | None = None
+    gap_required_only: bool = False
 
     @property
     def looping(self) -> bool:

@@ -1,8 +1,8 @@
 """Pass 1: a pattern's elements → the graph of states that Flink's NFACompiler makes of them.
 
-The graph is built from the end of the pattern to its beginning: what an element leads to (its *sink*) exists before the
-element itself. Behaviour follows Flink CEP 2.1.0 (org.apache.flink.cep.nfa.compiler.NFACompiler), to the letter where the
-conformance cases can tell; alternatives and the time bounds between events are Ostinato's own.
+The graph is built from the end of the pattern to its beginning: what an element leads to (its *sink*) exists before
+the element itself. Behaviour follows Flink CEP 2.1.0 (org.apache.flink.cep.nfa.compiler.NFACompiler), to the letter
+where the conformance cases can tell; alternatives and the time bounds between events are Ostinato's own.
 
 Example: ``a b+ c`` becomes ``a -take-> b -take-> b:loop -proceed-> c -take-> final`` with the loop taking more.
 """
@@ -157,12 +157,11 @@ class _Builder:
                 self._copied_sinks[sink.name] = self._copy(sink)
             _exclude(sink, take)
         last = sink
-        gap_ms = element.quantifier.gap_ms
         for _ in range(low, high):
-            last = self._single(place, last, proceed, take, inner, True, gap_ms)
+            last = self._single(place, last, proceed, take, inner, True, _extra_gap(element))
             self._add_stop_to_loop(place, last)
         for _ in range(low - 1):
-            last = self._single(place, last, None, take, inner, False, gap_ms)
+            last = self._single(place, last, None, take, inner, False, element.quantifier.gap_ms)
             self._add_stop_to_loop(place, last)
         self._mark(element, True)
         return self._single(
@@ -228,13 +227,13 @@ class _Builder:
             _exclude(sink, self._take_guard(place))
         else:
             state.proceed(sink, self._proceed_guard(place))
-        state.take(state, take, element.quantifier.gap_ms)
+        state.take(state, take, _extra_gap(element))
         state.gives_up_silently = True
         self._add_stop_to_loop(place, state)
         if ignore is not None:
             waiting = self._state(element.name)
             waiting.gives_up_silently = True
-            waiting.take(state, take, element.quantifier.gap_ms)
+            waiting.take(state, take, _extra_gap(element))
             waiting.ignore(waiting, ignore)
             state.ignore(waiting, ignore)
             self._add_stop_to_loop(place, waiting)
@@ -310,12 +309,11 @@ class _Builder:
         element = place.element
         gaps: list[int | None] = []
         if isinstance(element, Stage | Group):
-            gaps = [element.within_ms, element.quantifier.gap_ms]
+            gaps = [element.within_ms, _extra_gap(element) if _is_optional(element) else element.quantifier.gap_ms]
         if place.head_of_group:
             assert place.group is not None
-            gaps.append(place.group.quantifier.gap_ms)
-            if self._is_first_of_loop(place.group):
-                gaps.append(place.group.within_ms)
+            first = self._is_first_of_loop(place.group)
+            gaps += [place.group.quantifier.gap_ms, place.group.within_ms if first else None]
         return min((gap for gap in gaps if gap is not None), default=None)
 
     # -- negations -----------------------------------------------------------------------------
@@ -455,6 +453,11 @@ def _repetition(element: Stage | Group) -> tuple[int, int, bool, bool]:
     if quantifier.max is None:
         return low, low, True, True
     return low, quantifier.max, False, (quantifier.min, quantifier.max) != (1, 1)
+
+
+def _extra_gap(element: Stage | Group) -> int | None:
+    """The bound on the wait for an event of a repetition that need not come."""
+    return None if element.quantifier.gap_required_only else element.quantifier.gap_ms
 
 
 def _is_optional(element: Element) -> bool:
