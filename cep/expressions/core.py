@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import lru_cache, reduce
 
 from ostinato.cep.expressions.dates import DAY_MS, HOUR_MS, MINUTE_MS
+from ostinato.cep.expressions.operations import fold
 from ostinato.patterns.typed import Apply, Constant, Typed
 from ostinato.patterns.types import (
     BIGINT,
@@ -47,7 +48,15 @@ def to_core(expr: Typed) -> Typed:
     if rule is None:
         raise ValueError(f"there is no function `{expr.function}`")
     args = tuple(to_core(arg) for arg in expr.args)
-    return retype(rule(expr.type, args), expr.type)
+    return folded(retype(rule(expr.type, args), expr.type))
+
+
+def folded(expr: Typed) -> Typed:
+    """The expression with what depends on nothing computed."""
+    if not isinstance(expr, Apply):
+        return expr
+    expr = Apply(expr.type, expr.function, tuple(folded(arg) for arg in expr.args))
+    return fold(expr) if all(isinstance(arg, Constant) for arg in expr.args) else expr
 
 
 def retype(expr: Typed, type_: DataType) -> Typed:
