@@ -1,0 +1,222 @@
+"""Drives the counting kernel for one pattern: classes of events, the keys' stacks, and room for both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ostinato.cep.jit import kernels
+from ostinato.cep.nfa import counting
+from ostinato.cep.nfa.compile import CompiledSet
+from ostinato.cep.nfa.formula import Atom, Formula, evaluate
+from ostinato.cep.nfa.input import Released
+from ostinato.cep.nfa.ir import FINAL, FlatState, Move
+
+Ints = npt.NDArray[np.int64]
+
+
+class LinearCounter:
+    """Counts the matches of a pattern in which nothing depends on the partial match."""
+
+    def __init__(self, compiled: CompiledSet, number: int) -> None:
+        self.number = number
+        self._automaton = compiled.automata[number]
+        self._bits = compiled.layout.bits[number]
+        self._word = compiled.layout.word_of_pattern[number]
+        self._mask = sum(self._bits.values())
+        self._within = compiled.patterns[number].pattern.within_ms or 0
+        self._states = max(1, len(self._automaton.states) - 1)
+        self._classes: dict[int, int] = {}
+        m = self._states
+        self._moves = np.zeros((0, m, m), np.int64)
+        self._starts = np.zeros((0, m), np.int64)
+        self._completes = np.zeros((0, m), np.int64)
+        self._alone = np.zeros(0, np.int64)
+        self._idle = np.zeros(0, np.uint8)
+        self._heads = np.zeros((0, 3), np.int32)
+        self._key_times = np.zeros((0, 2), np.int64)
+        self._vectors = np.zeros((0, m), np.int64)
+        self._products = np.zeros((0, m, m), np.int64)
+        self._free = np.array([-1], np.int64)
+        self._chain = np.zeros(0, np.int32)
+        self._at = np.zeros(0, np.int64)
+        self._kind = np.zeros(0, np.int32)
+        self._sums = np.zeros((0, m), np.int64)
+        self._work = np.zeros((2 + 2 * m, m), np.int64)
+        self.matches = 0
+
+    def run(self, released: Released, keys: int) -> tuple[Ints, Ints]:
+        """Count for the released events. Returns rows (positions in `released`) that complete matches, and how many."""
+        self._grow_keys(keys)
+        classes = self._classify(released.bits[:, self._word] & self._mask)
+        size = len(released.order)
+        rows, counts = np.zeros(size, np.int64), np.zeros(size, np.int64)
+        position = done = 0
+        with np.errstate(over="ignore"):
+            while True:
+                position, found = kernels(counting).count_events(
+                    released.order, position, released.time, released.key, classes,
+                    self._moves, self._starts, self._completes, self._alone, self._idle, self._within,
+                    self._heads, self._key_times, self._vectors, self._products,
+                    self._free, self._chain, self._at, self._kind, self._sums, self._work,
+                    rows[done:], counts[done:],
+                )  # fmt: skip
+                done += found
+                if position == size:
+                    break
+                self._make_room(int(released.time[released.order[position]]))
+        self.matches = min(self.matches + int(counts[:done].sum(dtype=object) if done else 0), counting.MOST)
+        return rows[:done], counts[:done]
+
+    def live_keys(self) -> Ints:
+        """Codes of keys that have partial matches."""
+        if not self._within:
+            return np.flatnonzero(self._vectors.any(axis=1))
+        return np.flatnonzero(self._heads[:, counting.ELEMENTS] > 0)
+
+    def renumber_keys(self, mapping: Ints) -> None:
+        """Take over new codes of keys; only keys without state are gone."""
+        old = np.flatnonzero(mapping[: len(self._heads)] >= 0)
+        self._heads, self._key_times = self._heads[old], self._key_times[old]
+        self._vectors, self._products = self._vectors[old], self._products[old]
+
+    def forget(self, watermark: int) -> None:
+        """Free what has left the window."""
+        if self._within:
+            kernels(counting).sweep(
+                watermark - self._within,
+                self._heads, self._key_times, self._vectors, self._products, self._free, self._chain,
+            )  # fmt: skip
+
+    def snapshot(self, keys: Ints) -> list[Any]:
+        """Per key: the numbers of partial matches, or the classes (as bits) and times of the window's events."""
+        bits_of = {event: bits for bits, event in self._classes.items()}
+        state: list[Any] = []
+        for key in keys.tolist():
+            if key >= len(self._heads):
+                state.append(None)
+            elif not self._within:
+                vector = self._vectors[key]
+                state.append(vector.tolist() if vector.any() else None)
+            else:
+                count = int(self._heads[key, counting.ELEMENTS])
+                kinds, times = np.zeros(count, np.int32), np.zeros(count, np.int64)
+                if count:
+                    kernels(counting).elements_of(key, self._heads, self._chain, self._kind, self._at, kinds, times)
+                state.append([[bits_of[kind] for kind in kinds.tolist()], times.tolist()] if count else None)
+        return state
+
+    def restore(self, keys: Ints, state: list[Any], width: int) -> None:
+        """Take over what `snapshot` gave for keys that now have the codes `keys`; `width` is that of their words."""
+        self._grow_keys(int(keys.max(initial=-1)) + 1)
+        for key, held in zip(keys.tolist(), state, strict=True):
+            if held is None:
+                continue
+            if not self._within:
+                self._vectors[key] = held
+                continue
+            bits = np.zeros((len(held[0]), width), np.int64)
+            bits[:, self._word] = held[0]
+            times = np.array(held[1], np.int64)
+            rows = np.arange(len(times), dtype=np.int64)
+            matches = self.matches
+            empty = np.zeros((len(times), 1), np.int64)
+            released = Released(rows, times, np.full(len(times), key, np.int64), bits, empty, empty, None)  # type: ignore[arg-type]
+            self.run(released, key + 1)
+            self.matches = matches
+
+    # -- classes of events -------------------------------------------------------------------------
+
+    def _classify(self, facts: Ints) -> npt.NDArray[np.int64]:
+        """The class of each event. Two events are of one class when the pattern's conditions say the same of them."""
+        values, inverse = np.unique(facts, return_inverse=True)
+        for value in values.tolist():
+            if value not in self._classes:
+                self._add_class(value)
+        known = np.array([self._classes[value] for value in values.tolist()], np.int64)
+        return known[inverse]
+
+    def _add_class(self, bits: int) -> None:
+        def holds(formula: Formula) -> bool:
+            return evaluate(formula, self._value(bits))
+
+        m = self._states
+        moves, completes = np.zeros((m, m), np.int64), np.zeros(m, np.int64)
+        start, alone = np.zeros(m, np.int64), 0
+        for index, state in enumerate(self._automaton.states):
+            row, finished = self._row(state, holds)
+            if index == 0:
+                start, alone = row, finished
+            else:
+                moves[index - 1], completes[index - 1] = row, finished
+        idle = (
+            not start.any() and not completes.any() and not alone and np.array_equal(moves, np.eye(m, dtype=np.int64))
+        )
+        self._classes[bits] = len(self._alone)
+        self._moves = np.concatenate([self._moves, moves[None]])
+        self._starts = np.concatenate([self._starts, start[None]])
+        self._completes = np.concatenate([self._completes, completes[None]])
+        self._alone = np.append(self._alone, alone)
+        self._idle = np.append(self._idle, np.uint8(idle))
+
+    def _value(self, bits: int) -> Any:
+        def value(atom: Atom) -> bool:
+            return bits & self._bits[atom] != 0
+
+        return value
+
+    def _row(self, state: FlatState, holds: Any) -> tuple[Ints, int]:
+        """What an event makes of one partial match in a state: how many in each state, and how many matches."""
+        row, finished, killed = np.zeros(self._states, np.int64), 0, False
+        for step in state.steps:
+            if not holds(step.guard):
+                continue
+            if step.move is Move.KILL:
+                killed = True
+            elif step.target == FINAL:
+                finished += 1
+            else:
+                row[step.target - 1] += 1
+                if step.move is Move.TAKE and holds(step.completes):
+                    finished += 1
+        return (np.zeros_like(row) if killed else row), finished
+
+    # -- room --------------------------------------------------------------------------------------
+
+    def _grow_keys(self, keys: int) -> None:
+        before = len(self._heads)
+        if keys <= before:
+            return
+        size = max(keys, 2 * before, 1024)
+        m = self._states
+        heads = np.full((size, 3), -1, np.int32)
+        heads[:, counting.ELEMENTS] = 0
+        heads[:before] = self._heads
+        products = np.zeros((size, m, m), np.int64)
+        products[:] = np.eye(m, dtype=np.int64)
+        products[:before] = self._products
+        self._heads, self._products = heads, products
+        self._key_times = np.concatenate([self._key_times, np.zeros((size - before, 2), np.int64)])
+        self._vectors = np.concatenate([self._vectors, np.zeros((size - before, m), np.int64)])
+
+    def _make_room(self, now: int) -> None:
+        """Elements for more events: those that have left the window if they are many, else new ones."""
+        freed = kernels(counting).sweep(
+            now - self._within,
+            self._heads, self._key_times, self._vectors, self._products, self._free, self._chain,
+        )  # fmt: skip
+        before = len(self._chain)
+        if freed > before // 4:
+            return
+        size = max(2 * before, 4096)
+        chain = np.zeros(size, np.int32)
+        chain[:before] = self._chain
+        chain[before : size - 1] = np.arange(before + 1, size)
+        chain[size - 1] = self._free[0]
+        self._free[0] = before
+        self._chain = chain
+        self._at = np.concatenate([self._at, np.zeros(size - before, np.int64)])
+        self._kind = np.concatenate([self._kind, np.zeros(size - before, np.int32)])
+        self._sums = np.concatenate([self._sums, np.zeros((size - before, self._states), np.int64)])

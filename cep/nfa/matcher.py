@@ -1,0 +1,224 @@
+"""Drives the kernel: gives it room, events and time, and keeps the events that partial matches still need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ostinato.cep.event import Event
+from ostinato.cep.expressions.scalar import condition_function
+from ostinato.cep.jit import Kernels, interpreted, kernels
+from ostinato.cep.nfa import kernel
+from ostinato.cep.nfa.compile import CompiledSet, schema_of
+from ostinato.cep.nfa.events import EventStore
+from ostinato.cep.nfa.hooks import HookContext
+from ostinato.cep.nfa.input import Released
+from ostinato.cep.nfa.pools import (
+    FAILED_PATTERN,
+    FRESH,
+    RESULTS,
+    STATUS,
+    SWEEP_AFTER,
+    WANTED,
+    Machine,
+    grow,
+    grow_fresh,
+    grow_list,
+    grow_timers,
+    make_space,
+)
+from ostinato.cep.nfa.tables import NO_LIMIT
+from ostinato.cep.strings import Interner
+
+
+class MatchError(Exception):
+    """Matching cannot go on: a cap was exceeded, or a skip strategy has nothing to skip to."""
+
+
+class Matcher:
+    """Partial matches of patterns over one stream, for all keys."""
+
+    def __init__(self, compiled: CompiledSet, texts: Interner, stored: tuple[str, ...]) -> None:
+        self.compiled = compiled
+        self._texts = texts
+        self.space = make_space(len(compiled.patterns), compiled.widest, compiled.width)
+        schema = schema_of(compiled.patterns[0])
+        self.store = EventStore({name: schema[name] for name in stored})
+        self.seq = 0
+        """The sequence number of the next event: events are numbered in the order in which they are matched."""
+        plan = compiled.plan
+        for number, (cells, null) in enumerate(zip(plan.initial_i, plan.initial_null, strict=True)):
+            self.space.registers.ints[number, : len(cells)] = cells
+            self.space.registers.null[number, : len(null)] = null
+        self._constants = plan.constants.copy()
+        for index, text in plan.text_constants:
+            self._constants[index] = texts.code(text)
+        watched = compiled.tables
+        windows = watched.within[(watched.precise == 0) & (watched.within > 0)]
+        self.space.control[SWEEP_AFTER] = windows.max() if len(windows) else NO_LIMIT
+        self._hooks = [condition_function(expr) for _, expr in compiled.hooks]
+        self._kernel: Kernels = interpreted(kernel) if self._hooks else kernels(kernel)
+        empty = np.zeros((0, max(1, len(plan.columns))), np.int64)
+        self._machine = self._machine_for(empty, np.zeros(empty.shape, np.uint8))
+
+    def run(self, released: Released, keys: int) -> None:
+        """Match events; `keys` is the number of key codes in use. Results are left in the space."""
+        self._grow_keys(keys)
+        machine = self._machine_for(released.cells, released.null)
+        hook = self._hook(released) if self._hooks else None
+        position = 0
+        with np.errstate(over="ignore"):
+            while True:
+                position = self._kernel.run_events(
+                    self.compiled.tables,
+                    machine,
+                    self.space,
+                    released.order,
+                    position,
+                    released.time,
+                    released.key,
+                    released.bits,
+                    self.seq,
+                    hook,
+                )
+                if not self._stopped():
+                    break
+        self.seq += len(released.order)
+
+    def advance(self, time: int) -> None:
+        """Let time pass without an event."""
+        while True:
+            self._kernel.advance(self.compiled.tables, self.space, time)
+            if not self._stopped():
+                return
+
+    def keep_events(self, released: Released) -> None:
+        """Copy the events that partial matches or results refer to out of the batch in hand."""
+        control, slots = self.space.control, self.space.slots
+        fresh = self.space.scratch.fresh[: control[FRESH]]
+        control[FRESH] = 0
+        fresh = fresh[slots.refs[fresh] > 0]
+        if not len(fresh):
+            return
+        rows = slots.row[fresh].astype(np.int64)
+        self.store.reserve(len(slots.row))
+        for name in self.store.types:
+            self.store.put(fresh, name, released.columns.take(name, rows))
+        slots.row[fresh] = -1
+
+    def clear_results(self) -> None:
+        """Forget the results; events that only they referred to are freed."""
+        self._kernel.clear_results(self.space)
+
+    def paths(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Of each result the events taken: offsets int64[results + 1], and per event its stage's number and slot."""
+        count = int(self.space.control[RESULTS])
+        offsets = np.zeros(count + 1, np.int64)
+        lengths = np.zeros(count, np.int64)
+        self._kernel.path_lengths(self.space, lengths)
+        np.cumsum(lengths, out=offsets[1:])
+        stages = np.zeros(int(offsets[-1]), np.int32)
+        slots = np.zeros(int(offsets[-1]), np.int32)
+        self._kernel.read_paths(self.space, offsets, stages, slots)
+        return offsets, stages, slots
+
+    def live_keys(self) -> npt.NDArray[np.int64]:
+        """Codes of keys that have partial matches, or are still to be swept."""
+        keys = self.space.keys
+        return np.flatnonzero((keys.first >= 0) | (keys.sweep != 0))
+
+    def renumber_keys(self, mapping: npt.NDArray[np.int64]) -> None:
+        """Take over new codes of keys; only keys without state are gone."""
+        from ostinato.cep.nfa.renumber import renumber
+
+        self.space = renumber(self.space, mapping)
+
+    def partial_matches(self) -> npt.NDArray[np.int64]:
+        """Per pattern the number of partial matches now."""
+        instances = self.space.instances
+        counts = np.zeros(len(self.compiled.patterns), np.int64)
+        used = instances.count > 0
+        np.add.at(counts, instances.pattern[used], instances.count[used])
+        return counts
+
+    def _machine_for(self, cells: npt.NDArray[np.int64], null: npt.NDArray[np.uint8]) -> Machine:
+        plan = self.compiled.plan
+        size = max(1, plan.stack_size)
+        stack = np.zeros(size, np.int64)
+        cells = np.ascontiguousarray(cells)
+        return Machine(
+            plan.code,
+            self._constants,
+            plan.updates_code,
+            cells,
+            cells.view(np.float64),
+            null,
+            stack,
+            stack.view(np.float64),
+            np.zeros(size, np.uint8),
+        )
+
+    def _grow_keys(self, keys: int) -> None:
+        self.space = grow_list(self.space, "keys", keys)
+
+    def _stopped(self) -> bool:
+        """Did the kernel stop before the end? Then what it lacked has been given, unless it cannot go on."""
+        control = self.space.control
+        status = int(control[STATUS])
+        if status == kernel.RUNNING:
+            return False
+        control[STATUS] = kernel.RUNNING
+        if status != kernel.FULL:
+            raise MatchError(self._reason(status))
+        patterns = len(self.compiled.patterns)
+        need = (int(control[WANTED]) + patterns) * len(self.space.scratch.state) * 2 + 16
+        space = self.space
+        for name in ("runs", "nodes"):
+            space = grow(space, name, need)
+        space = grow(space, "slots", 16)
+        space = grow(space, "instances", patterns + 16)
+        space = grow_list(space, "results", int(control[RESULTS]) + need)
+        space = grow_fresh(space, int(control[FRESH]) + 16)
+        self.space = grow_timers(space, need, 16)
+        return True
+
+    def _reason(self, status: int) -> str:
+        control = self.space.control
+        checked = self.compiled.patterns[int(control[FAILED_PATTERN])]
+        name = checked.pattern.name
+        if status == kernel.CAPPED:
+            cap = checked.pattern.cap.runs
+            return (
+                f"pattern `{name}`: a key has more than {cap:,} partial matches. Bound it with `within`, a skip "
+                f"strategy or narrower conditions, or say `cap {cap} partial matches drop oldest`"
+            )
+        stage = checked.pattern.skip.stage
+        if status == kernel.MISSED_STAGE:
+            return f"pattern `{name}`: a match has no event for `{stage}`, to which the skip strategy is to go"
+        return f"pattern `{name}`: the skip strategy goes to `{stage}`, which is where the match began"
+
+    def _hook(self, released: Released) -> Any:
+        """What the uncompiled kernel calls for conditions that only Python decides."""
+        stage_names, store, columns = self.compiled.stage_names, self.store, released.columns
+
+        def event_of(slot: int) -> Event:
+            row = int(self.space.slots.row[slot])
+            return columns.event(row) if row >= 0 else store.event(slot)
+
+        def matched(node: int) -> Mapping[str, list[Event]]:
+            nodes = self.space.nodes
+            found: dict[str, list[Event]] = {}
+            while node >= 0:
+                events = found.setdefault(stage_names[nodes.stage[node]], [])
+                events.append(event_of(int(nodes.slot[node])))
+                node = int(nodes.parent[node])
+            return {stage: events[::-1] for stage, events in found.items()}
+
+        def decide(number: int, node: int, row: int) -> bool:
+            context = HookContext(lambda: matched(int(node)), int(released.time[row]))
+            return self._hooks[number](columns.event(int(row)), context)
+
+        return decide

@@ -1,0 +1,374 @@
+"""Pass 3: automata → the flat integer tables that the kernel steps through, for a set of patterns at once.
+
+Every condition becomes a bit. Conditions on the event alone (*simple* ones) are evaluated once per batch for all
+patterns and packed into words; conditions on the partial match (*iterative* ones) get a bit that the kernel sets for
+the partial match in hand. A guard is a list of terms; a term holds when ``bits & care == want``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ostinato.cep.nfa.formula import Atom, Formula, Term, terms
+from ostinato.cep.nfa.ir import FINAL, Automaton, Move, Step
+from ostinato.patterns.ast import Cap, CapPolicy, Skip, SkipMode
+from ostinato.patterns.errors import MalformedPatternError
+from ostinato.patterns.typed import Apply, Constant, Opaque, Typed, is_iterative
+from ostinato.patterns.types import BOOLEAN
+
+Ints = npt.NDArray[np.int64]
+
+WORD_BITS = 62
+"""Conditions in one word; the sign bit and one more stay free."""
+
+SKIP_MODES = {
+    SkipMode.NO_SKIP: 0,
+    SkipMode.TO_NEXT: 1,
+    SkipMode.PAST_LAST: 2,
+    SkipMode.TO_FIRST: 3,
+    SkipMode.TO_LAST: 4,
+}
+
+NO_LIMIT = 2**62
+"""A cap or a deadline that is never reached."""
+
+
+class Tables(NamedTuple):
+    """The patterns as the kernel sees them. All arrays are int64; ``x_first[i] : x_first[i + 1]`` are the positions
+    in the next array that belong to i. Patterns, states, edges, terms, stages are numbered over all patterns."""
+
+    # patterns
+    start_state: Ints
+    within: Ints
+    """Milliseconds; 0: no bound."""
+    skip: Ints
+    skip_stage: Ints
+    throw_on_miss: Ints
+    cap: Ints
+    cap_drops: Ints
+    word: Ints
+    precise: Ints
+    """1: the moment a partial match expires can be seen from outside, so each start has a timer of its own."""
+    reports_timeouts: Ints
+    start_group: Ints
+    # start groups: patterns that begin with events of the same guard
+    group_word: Ints
+    group_terms: Ints
+    group_patterns: Ints
+    group_members: Ints
+    # states
+    edges: Ints
+    pending: Ints
+    gap: Ints
+    silent: Ints
+    conditions: Ints
+    timers: Ints
+    timer_gap: Ints
+    # edges
+    move: Ints
+    target: Ints
+    stage: Ints
+    edge_gap: Ints
+    guard: Ints
+    completes: Ints
+    # terms of guards
+    care: Ints
+    want: Ints
+    # iterative conditions of states
+    condition_bit: Ints
+    condition_pre: Ints
+    """Bits of simple conditions without which the iterative one need not be looked at."""
+    condition_start: Ints
+    """Where its program begins; -1: Python decides, as number `condition_hook`."""
+    condition_end: Ints
+    condition_hook: Ints
+    # taken events: update program of the pattern's registers, per stage
+    update_start: Ints
+    update_end: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class PatternIR:
+    """What the passes before made of one pattern."""
+
+    automaton: Automaton
+    conditions: Mapping[Atom, Typed]
+    within_ms: int
+    skip: Skip
+    cap: Cap
+    reports_timeouts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Iterative:
+    """An iterative condition: of which pattern, and what is left of it without its simple part."""
+
+    pattern: int
+    expr: Typed
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where each condition is found: the simple ones by word and bit, the iterative ones in order."""
+
+    words: tuple[tuple[Typed, ...], ...]
+    word_of_pattern: tuple[int, ...]
+    bits: tuple[Mapping[Atom, int], ...]
+    iterative: tuple[Iterative, ...]
+    iterative_of: tuple[Mapping[Atom, tuple[int, int]], ...]
+    """Per pattern: atom → (number in `iterative`, mask of simple bits that must hold first)."""
+
+
+def lay_out(patterns: Sequence[PatternIR]) -> Layout:
+    """Give every condition its place. Patterns with the same simple conditions share a word."""
+    words: list[list[Typed]] = []
+    word_of_pattern: list[int] = []
+    bits: list[dict[Atom, int]] = []
+    iterative: list[Iterative] = []
+    iterative_of: list[dict[Atom, tuple[int, int]]] = []
+    for number, pattern in enumerate(patterns):
+        simple: dict[Atom, Typed] = {}
+        rest: dict[Atom, Typed] = {}
+        for atom, expr in pattern.conditions.items():
+            before, after = split(expr)
+            if after is None:
+                simple[atom] = before if before is not None else Constant(BOOLEAN, True)
+            else:
+                rest[atom] = after
+                if before is not None:
+                    simple[atom] = before
+        wanted = list(dict.fromkeys(simple.values()))
+        word = _place(words, wanted, len(rest))
+        position = {expr: index for index, expr in enumerate(words[word])}
+        own = {atom: 1 << position[simple[atom]] for atom in simple if atom not in rest}
+        own_iterative: dict[Atom, tuple[int, int]] = {}
+        for index, (atom, expr) in enumerate(rest.items()):
+            # iterative bits are set per partial match, so that those of different patterns may share a place
+            own[atom] = 1 << (WORD_BITS - 1 - index)
+            before_mask = 1 << position[simple[atom]] if atom in simple else 0
+            own_iterative[atom] = (len(iterative), before_mask)
+            iterative.append(Iterative(number, expr))
+        word_of_pattern.append(word)
+        bits.append(own)
+        iterative_of.append(own_iterative)
+    return Layout(
+        tuple(tuple(word) for word in words), tuple(word_of_pattern), tuple(bits), tuple(iterative), tuple(iterative_of)
+    )
+
+
+def split(expr: Typed) -> tuple[Typed | None, Typed | None]:
+    """The part of a condition that needs only the event, and the rest; either may be None. The condition is true
+    exactly when both are."""
+    if not is_iterative(expr):
+        return expr, None
+    if isinstance(expr, Apply) and expr.function == "and":
+        simple = [arg for arg in expr.args if not is_iterative(arg)]
+        rest = [arg for arg in expr.args if is_iterative(arg)]
+        nested = [split(arg) for arg in rest]
+        simple += [before for before, _ in nested if before is not None]
+        return _all_of(simple), _all_of([after for _, after in nested if after is not None])
+    return None, expr
+
+
+def _all_of(parts: list[Typed]) -> Typed | None:
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else Apply(BOOLEAN, "and", tuple(parts))
+
+
+def _place(words: list[list[Typed]], wanted: list[Typed], iterative: int) -> int:
+    room = WORD_BITS - iterative
+    if len(wanted) > room:
+        raise MalformedPatternError(
+            f"a pattern has {len(wanted) + iterative} different conditions; {WORD_BITS} are possible"
+        )
+    for index, word in enumerate(words):
+        missing = [expr for expr in wanted if expr not in word]
+        if len(word) + len(missing) <= room:
+            word += missing
+            return index
+    words.append(list(wanted))
+    return len(words) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """Where the machine's programs are (see `expressions.registers`): per iterative condition its range, or None where
+    Python decides; per pattern and stage the range of register updates."""
+
+    conditions: Sequence[tuple[int, int] | None]
+    updates: Sequence[Mapping[str, tuple[int, int]]]
+
+
+def tabulate(
+    patterns: Sequence[PatternIR], layout: Layout, programs: Programs, idle: frozenset[int] = frozenset()
+) -> tuple[Tables, tuple[int, ...]]:
+    """The tables, and the iterative conditions that Python decides, in the order of their hook numbers.
+
+    Patterns in `idle` are numbered like the others, but no event begins them.
+    """
+    build = _Tabulation(layout, programs, idle)
+    for number, pattern in enumerate(patterns):
+        build.pattern(number, pattern)
+    return build.tables(), tuple(build.hooks)
+
+
+class _Tabulation:
+    def __init__(self, layout: Layout, programs: Programs, idle: frozenset[int]) -> None:
+        self._idle = idle
+        self._layout = layout
+        self._programs = programs
+        self._columns: dict[str, list[int]] = {name: [] for name in Tables._fields}
+        for name in ("group_patterns", "edges", "conditions", "timers", "guard", "completes"):
+            self._columns[name].append(0)
+        self._groups: dict[tuple[int, frozenset[tuple[int, int]]], list[int]] = {}
+        self.hooks: list[int] = []
+        self._hook_numbers: dict[int, int] = {}
+
+    def tables(self) -> Tables:
+        columns = self._columns
+        for (word, guard), members in self._groups.items():
+            columns["group_terms"].append(len(columns["care"]))
+            for care, want in sorted(guard):
+                self._add(care=care, want=want)
+            columns["group_members"] += members
+            self._add(group_word=word, group_patterns=len(columns["group_members"]))
+        columns["group_terms"].append(len(columns["care"]))
+        return Tables(**{name: np.array(column, np.int64) for name, column in columns.items()})
+
+    def pattern(self, number: int, pattern: PatternIR) -> None:
+        automaton = pattern.automaton
+        first_state = len(self._columns["pending"])
+        first_stage = len(self._columns["update_start"])
+        stage_numbers = {stage: first_stage + index for index, stage in enumerate(automaton.stages)}
+        skip = pattern.skip
+        self._add(
+            start_state=first_state,
+            within=pattern.within_ms,
+            skip=SKIP_MODES[skip.mode],
+            skip_stage=stage_numbers[skip.stage] if skip.stage is not None else -1,
+            throw_on_miss=int(skip.throw_on_miss),
+            cap=pattern.cap.runs,
+            cap_drops=int(pattern.cap.policy is CapPolicy.DROP_OLDEST),
+            word=self._layout.word_of_pattern[number],
+            precise=int(pattern.reports_timeouts or any(state.pending for state in automaton.states)),
+            reports_timeouts=int(pattern.reports_timeouts),
+            start_group=self._start_group(number, automaton),
+        )
+        for stage in automaton.stages:
+            start, end = self._programs.updates[number].get(stage, (0, 0))
+            self._add(update_start=start, update_end=end)
+        for index, state in enumerate(automaton.states):
+            self._add(pending=int(state.pending), gap=state.gap_ms, silent=int(state.silent))
+            for step in state.steps:
+                self._edge(number, step, first_state, stage_numbers)
+            self._add(edges=len(self._columns["move"]))
+            self._conditions(number, [atom for step in state.steps for atom in _atoms(step)])
+            self._columns["timer_gap"] += sorted(_gaps_from(automaton, index))
+            self._add(timers=len(self._columns["timer_gap"]))
+
+    def _add(self, **values: int) -> None:
+        for name, value in values.items():
+            self._columns[name].append(value)
+
+    def _edge(self, number: int, step: Step, first_state: int, stages: Mapping[str, int]) -> None:
+        self._add(
+            move=step.move.value,
+            target=step.target if step.target < 0 else first_state + step.target,
+            stage=stages[step.stage] if step.stage is not None else -1,
+            edge_gap=step.gap_ms or 0,
+        )
+        # an edge's guard and its completion guard lie behind one another in the terms
+        self._columns["guard"][-1] = len(self._columns["care"])
+        self._terms(number, step.guard)
+        self._columns["completes"][-1] = len(self._columns["care"])
+        self._terms(number, step.completes)
+        self._add(guard=len(self._columns["care"]), completes=len(self._columns["care"]))
+
+    def _terms(self, number: int, formula: Formula) -> None:
+        for term in terms(formula):
+            care, want = self._masks(number, term)
+            self._add(care=care, want=want)
+
+    def _masks(self, number: int, term: Term) -> tuple[int, int]:
+        bits = self._layout.bits[number]
+        care = want = 0
+        for atom, wanted in term:
+            care |= bits[atom]
+            want |= bits[atom] if wanted else 0
+        return care, want
+
+    def _conditions(self, number: int, atoms: Sequence[Atom]) -> None:
+        known = self._layout.iterative_of[number]
+        for atom in dict.fromkeys(atoms):
+            if atom not in known:
+                continue
+            index, before = known[atom]
+            program = self._programs.conditions[index]
+            hook = -1
+            if program is None:
+                if index not in self._hook_numbers:
+                    self._hook_numbers[index] = len(self.hooks)
+                    self.hooks.append(index)
+                hook = self._hook_numbers[index]
+            start, end = program if program is not None else (-1, -1)
+            self._add(
+                condition_bit=self._layout.bits[number][atom],
+                condition_pre=before,
+                condition_start=start,
+                condition_end=end,
+                condition_hook=hook,
+            )
+        self._add(conditions=len(self._columns["condition_bit"]))
+
+    def _start_group(self, number: int, automaton: Automaton) -> int:
+        """The patterns that any event of some kind may begin; iterative conditions are left to the step itself."""
+        if number in self._idle:
+            return -1
+        known = self._layout.iterative_of[number]
+        guard = set()
+        for step in automaton.states[0].steps:
+            if step.move is not Move.TAKE:
+                continue
+            for term in terms(step.guard):
+                care, want = self._masks(number, frozenset(pair for pair in term if pair[0] not in known))
+                for atom, wanted in term:
+                    if wanted and atom in known:
+                        care |= known[atom][1]
+                        want |= known[atom][1]
+                if care & want == want:
+                    guard.add((care, want))
+        word = self._layout.word_of_pattern[number]
+        members = self._groups.setdefault((word, frozenset(guard)), [])
+        members.append(number)
+        return list(self._groups).index((word, frozenset(guard)))
+
+
+def _atoms(step: Step) -> list[Atom]:
+    return [
+        atom
+        for formula in (step.guard, step.completes)
+        for term in terms(formula)
+        for atom, _ in sorted(term, key=lambda pair: (pair[0].kind, pair[0].owner))
+    ]
+
+
+def _gaps_from(automaton: Automaton, state: int) -> set[int]:
+    """The gaps that may end a partial match in this state or in one it moves to without taking an event."""
+    reached, frontier = {state}, [state]
+    while frontier:
+        for step in automaton.states[frontier.pop()].steps:
+            if step.move is Move.IGNORE and step.target != FINAL and step.target not in reached:
+                reached.add(step.target)
+                frontier.append(step.target)
+    return {automaton.states[index].gap_ms for index in reached if automaton.states[index].gap_ms}
+
+
+def has_opaque(expr: Typed) -> bool:
+    """Must Python see the event itself to decide it?"""
+    return isinstance(expr, Opaque) or (isinstance(expr, Apply) and any(has_opaque(arg) for arg in expr.args))

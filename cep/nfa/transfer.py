@@ -1,0 +1,204 @@
+"""Kernel: partial matches of some keys out of the pools and into others, for snapshots."""
+
+from __future__ import annotations
+
+from ostinato.cep.nfa.kernel import add_gap_timers, add_sweep, add_timer, new_instance
+from ostinato.cep.nfa.pools import FREE_NODE, FREE_RUN, FREE_SLOT, NODES_LEFT, RUNS_LEFT, SLOTS_LEFT, SWEEP_AFTER
+
+INSTANCES, RUNS, NODES, EVENTS = 0, 1, 2, 3
+
+
+def count_rows(space, keys, counts):
+    """How many instances and runs (held matches included) the keys have."""
+    instances, runs = space.instances, space.runs
+    for key in keys:
+        if key >= len(space.keys.first):
+            continue
+        instance = space.keys.first[key]
+        while instance >= 0:
+            counts[INSTANCES] += 1
+            for head in (instances.head[instance], instances.done_head[instance]):
+                run = head
+                while run >= 0:
+                    counts[RUNS] += 1
+                    run = runs.next[run]
+            instance = instances.next[instance]
+
+
+def export_keys(space, keys, instance_rows, run_rows, node_rows, event_slots, node_map, slot_map, counts):
+    """Write out what the keys have.
+
+    Args:
+        instance_rows int64[n, 4]: position of the key in `keys`, pattern, number of runs, number of held matches.
+        run_rows int64[n, 6]: state, time and number of the first event, time of the last, node, and the row in the pool.
+        node_rows int64[n, 3]: parent, stage, event; by position in this array.
+        event_slots int64[n]: the slots of the events.
+        node_map, slot_map int32[...]: all -1, and -1 again afterwards.
+        counts int64[4]: how many rows of each were written.
+    """
+    instances, runs, nodes = space.instances, space.runs, space.nodes
+    counts[:] = 0
+    for index in range(len(keys)):
+        if keys[index] >= len(space.keys.first):
+            continue
+        instance = space.keys.first[keys[index]]
+        while instance >= 0:
+            at = counts[INSTANCES]
+            counts[INSTANCES] += 1
+            instance_rows[at, 0] = index
+            instance_rows[at, 1] = instances.pattern[instance]
+            for which in range(2):
+                run = instances.head[instance] if which == 0 else instances.done_head[instance]
+                before = counts[RUNS]
+                while run >= 0:
+                    row = counts[RUNS]
+                    counts[RUNS] += 1
+                    run_rows[row, 0] = runs.state[run]
+                    run_rows[row, 1] = runs.start_time[run]
+                    run_rows[row, 2] = runs.start_seq[run]
+                    run_rows[row, 3] = runs.last_time[run]
+                    run_rows[row, 4] = export_node(
+                        space, runs.node[run], node_rows, event_slots, node_map, slot_map, counts
+                    )
+                    run_rows[row, 5] = run
+                    run = runs.next[run]
+                instance_rows[at, 2 + which] = counts[RUNS] - before
+            instance = instances.next[instance]
+    # the maps are left as they were found
+    for row in range(counts[RUNS]):
+        node = runs.node[run_rows[row, 5]]
+        while node >= 0 and node_map[node] >= 0:
+            node_map[node] = -1
+            slot_map[nodes.slot[node]] = -1
+            node = nodes.parent[node]
+
+
+def export_node(space, node, node_rows, event_slots, node_map, slot_map, counts):
+    """The number of a node in `node_rows`; it and its ancestors are written where they are new."""
+    nodes = space.nodes
+    first = -1
+    child = -1
+    while node >= 0:
+        known = node_map[node]
+        number = known
+        if known < 0:
+            number = counts[NODES]
+            counts[NODES] += 1
+            node_map[node] = number
+            slot = nodes.slot[node]
+            if slot_map[slot] < 0:
+                slot_map[slot] = counts[EVENTS]
+                event_slots[counts[EVENTS]] = slot
+                counts[EVENTS] += 1
+            node_rows[number, 0] = -1
+            node_rows[number, 1] = nodes.stage[node]
+            node_rows[number, 2] = slot_map[slot]
+        if child >= 0:
+            node_rows[child, 0] = number
+        if first < 0:
+            first = number
+        if known >= 0:
+            break
+        child = number
+        node = nodes.parent[node]
+    return first
+
+
+def import_keys(tables, space, keys, instance_rows, run_rows, node_rows, event_times, slots, pool_rows, now):
+    """Take in what `export_keys` wrote, for keys that now have the codes `keys`. There must be room for all of it.
+
+    `slots` int64[events] and `pool_rows` int64[runs] receive the rows that events and runs got; `now` is the watermark.
+    """
+    control, runs, nodes = space.control, space.runs, space.nodes
+    for event in range(len(slots)):
+        slot = control[FREE_SLOT]
+        control[FREE_SLOT] = space.slots.row[slot]
+        control[SLOTS_LEFT] -= 1
+        space.slots.refs[slot] = 0
+        space.slots.row[slot] = -1
+        space.slots.time[slot] = event_times[event, 0]
+        space.slots.seq[slot] = event_times[event, 1]
+        slots[event] = slot
+    # nodes are taken off the free list in order, which makes their numbers known before their parents are set
+    first_nodes = control[FREE_NODE]
+    node = first_nodes
+    for index in range(len(node_rows)):
+        following = nodes.parent[node]
+        nodes.refs[node] = 0
+        nodes.stage[node] = node_rows[index, 1]
+        slot = slots[node_rows[index, 2]]
+        nodes.slot[node] = slot
+        space.slots.refs[slot] += 1
+        parent = node_rows[index, 0]
+        node_rows[index, 1] = node
+        node_rows[index, 2] = parent
+        node = following
+    control[FREE_NODE] = node
+    control[NODES_LEFT] -= len(node_rows)
+    for index in range(len(node_rows)):
+        parent = node_rows[index, 2]
+        own = node_rows[index, 1]
+        nodes.parent[own] = -1
+        if parent >= 0:
+            nodes.parent[own] = node_rows[parent, 1]
+            nodes.refs[node_rows[parent, 1]] += 1
+    row = 0
+    for index in range(len(instance_rows)):
+        key = keys[instance_rows[index, 0]]
+        pattern = instance_rows[index, 1]
+        instance = new_instance(space, key, pattern)
+        for which in range(2):
+            before = -1
+            for _ in range(instance_rows[index, 2 + which]):
+                run = control[FREE_RUN]
+                control[FREE_RUN] = runs.next[run]
+                control[RUNS_LEFT] -= 1
+                pool_rows[row] = run
+                runs.next[run] = -1
+                runs.state[run] = run_rows[row, 0]
+                runs.start_time[run] = run_rows[row, 1]
+                runs.start_seq[run] = run_rows[row, 2]
+                runs.last_time[run] = run_rows[row, 3]
+                node = node_rows[run_rows[row, 4], 1]
+                runs.node[run] = node
+                nodes.refs[node] += 1
+                row += 1
+                link(space, instance, which, before, run)
+                before = run
+        set_timers(tables, space, instance, pattern)
+        if control[SWEEP_AFTER] < 2**62 and space.keys.sweep[key] == 0:
+            add_sweep(space, key, now + control[SWEEP_AFTER])
+
+
+def link(space, instance, which, before, run):
+    """Append a run to an instance's list of runs (0) or held matches (1)."""
+    instances = space.instances
+    if before >= 0:
+        space.runs.next[before] = run
+    elif which == 0:
+        instances.head[instance] = run
+    else:
+        instances.done_head[instance] = run
+    if which == 0:
+        instances.tail[instance] = run
+        instances.count[instance] += 1
+        space.keys.runs[instances.key[instance]] += 1
+    else:
+        instances.done_tail[instance] = run
+
+
+def set_timers(tables, space, instance, pattern):
+    """The timers that the runs of an instance had."""
+    runs, instances = space.runs, space.instances
+    within = tables.within[pattern]
+    run = instances.head[instance]
+    if within > 0 and run >= 0 and tables.precise[pattern] == 0 and instances.done_head[instance] >= 0:
+        instances.held_deadline[instance] = runs.start_time[run] + within
+        add_timer(space, instances.held_deadline[instance], instance)
+    before = -1
+    while run >= 0:
+        if tables.precise[pattern] != 0 and within > 0 and runs.start_seq[run] != before:
+            add_timer(space, runs.start_time[run] + within, instance)
+        before = runs.start_seq[run]
+        add_gap_timers(tables, space, instance, runs.state[run], runs.last_time[run])
+        run = runs.next[run]
