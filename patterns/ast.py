@@ -128,6 +128,7 @@ class Quantifier:
     greedy: bool = False
     gap_ms: int | None = None
     gap_required_only: bool = False
+    span: Span | None = field(default=None, compare=False)
 
     @property
     def looping(self) -> bool:
@@ -192,6 +193,7 @@ class Skip:
     mode: SkipMode = SkipMode.NO_SKIP
     stage: str | None = None
     throw_on_miss: bool = False
+    span: Span | None = field(default=None, compare=False)
 
 
 NO_SKIP = Skip()
@@ -203,6 +205,7 @@ class Output:
 
     name: str
     value: Expr
+    span: Span | None = field(default=None, compare=False)
 
 
 class CapPolicy(Enum):

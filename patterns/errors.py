@@ -43,7 +43,8 @@ class Problem:
         return f"{where}{self.message}{excerpt}{hint}"
 
     def _excerpt(self, source: str | None) -> str:
-        assert self.span is not None and source is not None
+        assert self.span is not None
+        assert source is not None
         lines = source.splitlines()
         if not 1 <= self.span.line <= len(lines):
             return ""
