@@ -1,0 +1,299 @@
+"""JSON lines to batches: a kernel for what is plain, orjson for the rest, with the same result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal as Number
+from typing import Any
+
+import numpy as np
+import orjson
+
+from ostinato.cep.batch import Batch, BoolArray, IntArray, Strings, Vector
+from ostinato.cep.connectors import json_kernel
+from ostinato.cep.connectors.base import BadRecord, Bytes, Chunk
+from ostinato.cep.connectors.columns import Need, Schema, bad_record, line_end
+from ostinato.cep.connectors.timestamps import TimeParser, parse_dates
+from ostinato.cep.connectors.values import BadValue
+from ostinato.cep.jit import kernels
+from ostinato.patterns.ast import Stream
+from ostinato.patterns.types import BIGINT, BOOLEAN, DATE, DOUBLE, INTERVAL, STRING, TIMESTAMP, Array, Decimal, Row
+
+_BLANK = b" \t\r"
+_ISO = TimeParser("iso")
+
+
+class JsonLines:
+    """Decodes JSON objects, one on a line. Lines of blanks are passed over."""
+
+    def __init__(
+        self, stream: Stream, columns: frozenset[str] | None = None, *, year: int | None = None, exact: bool = False
+    ) -> None:
+        """`exact` decodes every line with orjson, as the kernel's lines must be decoded too."""
+        self._schema = Schema(stream, columns, year=year)
+        needs = self._schema.needs
+        # What a double cannot hold is read again as decimal digits.
+        self._digits = any(isinstance(need.field.type, Decimal) or need.times is not None for need in needs)
+        paths = [need.path for need in needs]
+        plain = all(len(path) == 1 for path in paths) and len(set(paths)) == len(paths)
+        nested = any(isinstance(need.field.type, (Array, Row)) for need in needs)
+        self._scanner = None if exact or nested or not plain else _Scanner(self._schema)
+
+    def decode(self, chunk: Chunk) -> tuple[Batch, list[BadRecord]]:
+        bad = list(chunk.rejected)
+        if self._scanner is not None:
+            return self._scanner.decode(chunk, self.row, bad), bad
+        rows = []
+        for begin, end in lines(chunk.data, chunk.size):
+            try:
+                values = self.row(chunk.data[begin:end].tobytes())
+            except BadValue as error:
+                bad.append(bad_record(chunk, begin, end, str(error)))
+                continue
+            if values is not None:
+                rows.append(values)
+        return self._schema.batch_of(rows), bad
+
+    def row(self, line: bytes) -> list[Any] | None:
+        """The values of one line by orjson; None if it is blank. Raises BadValue saying what is wrong."""
+        try:
+            record = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            if not line.strip(_BLANK):
+                return None
+            raise BadValue(f"not JSON: {error.msg} at byte {error.pos + 1}") from None
+        if not isinstance(record, dict):
+            raise BadValue("not a JSON object")
+        if self._digits:
+            record = json.loads(line, parse_float=Number)
+        return [self._schema.value(need, _at(record, need.path)) for need in self._schema.needs]
+
+
+def lines(data: Bytes, size: int) -> Iterator[tuple[int, int]]:
+    """Begin and end of each line, line feeds not included."""
+    begin = 0
+    for end in np.flatnonzero(data[:size] == 10).tolist():
+        yield begin, end
+        begin = end + 1
+    if begin < size:
+        yield begin, size
+
+
+def _at(record: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        if not isinstance(record, dict):
+            return None
+        record = record.get(name)
+    return record
+
+
+class _Scanner:
+    """The kernel with its tables, and what is done for the values and lines that it leaves."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._needs = schema.needs
+        names = Strings.of([need.path[0] for need in self._needs])
+        self._names = (names.data.copy(), names.start, names.length.astype(np.int64))
+        table = np.array([_kind(need) for need in self._needs], np.int64).reshape(-1, 3)
+        self._kinds, self._parameters, self._precisions = (table[:, i].copy() for i in range(3))
+        self._required = np.array([bool(need.role) for need in self._needs], np.int64)
+        self._record_bytes = 64.0
+
+    def decode(self, chunk: Chunk, exact: Any, bad: list[BadRecord]) -> Batch:
+        data = chunk.data
+        columns = len(self._needs)
+        room = int(chunk.size / self._record_bytes * 1.05) + 16
+        table = _Table(columns, room)
+        at = row = slow_count = later_count = 0
+        kernel = kernels(json_kernel).decode_lines
+        with np.errstate(over="ignore"):
+            while True:
+                at, row, slow_count, later_count = kernel(
+                    data, at, chunk.size, row, *self._names, self._kinds, self._parameters, self._precisions,
+                    self._required, table.ints, table.floats, table.lengths, table.valid, table.nulls,
+                    table.begins, table.slow, table.later, slow_count, later_count,
+                )  # fmt: skip
+                if at >= chunk.size:
+                    break
+                table = table.larger(row)
+        if row:
+            self._record_bytes = max(8.0, 0.98 * chunk.size / row)
+        extra = _Extra(data)
+        slow = table.slow[:slow_count].tolist()
+        slow += self._finish_later(table, table.later[:later_count], extra)
+        dropped = self._decode_slow(table, slow, chunk, exact, bad, extra)
+        return self._batch(table, row, extra.buffer(), dropped, chunk, exact, bad)
+
+    def _finish_later(self, table: _Table, later: IntArray, extra: _Extra) -> list[int]:
+        """Put in the values that the kernel left; returns the rows where that was not possible."""
+        if not len(later):
+            return []
+        failed: list[int] = []
+        for column in np.unique(later[:, 0]).tolist():
+            cells = later[later[:, 0] == column]
+            rows, start, end = cells[:, 1], cells[:, 2], cells[:, 3]
+            need = self._needs[column]
+            if need.field.type == DOUBLE:
+                held = memoryview(extra.data)
+                table.floats[column, rows] = [
+                    float(bytes(held[a:b])) for a, b in zip(start.tolist(), end.tolist(), strict=True)
+                ]
+            elif need.field.type == STRING:
+                table.ints[column, rows], table.lengths[column, rows] = extra.unescape(start, end)
+            else:
+                texts = Strings(extra.data, start, (end - start).astype(np.int32))
+                if need.field.type == DATE:
+                    values, ok = parse_dates(texts)
+                else:
+                    values, ok = (need.times or _ISO).parse(texts)
+                table.ints[column, rows] = values
+                failed += rows[~ok].tolist()
+        return failed
+
+    def _decode_slow(
+        self, table: _Table, rows: list[int], chunk: Chunk, exact: Any, bad: list[BadRecord], extra: _Extra
+    ) -> list[int]:
+        """Decode the lines of these rows the exact way; returns the rows that are none."""
+        dropped = []
+        for row in sorted(set(rows)):
+            begin = int(table.begins[row])
+            end = min(line_end(chunk.data, begin), chunk.size)
+            try:
+                values = exact(chunk.data[begin:end].tobytes())
+            except BadValue as error:
+                bad.append(bad_record(chunk, begin, end, str(error)))
+                values = None
+            if values is None:
+                dropped.append(row)
+                continue
+            for column, value in enumerate(values):
+                table.put(column, row, value, extra)
+        return dropped
+
+    def _batch(
+        self, table: _Table, rows: int, data: Bytes, dropped: list[int], chunk: Chunk, exact: Any, bad: list[BadRecord]
+    ) -> Batch:
+        columns = {}
+        for index, need in enumerate(self._needs):
+            type_ = need.field.type
+            held = table.ints[index, :rows]
+            values: Any = held
+            if type_ == STRING:
+                values = Strings(data, held, table.lengths[index, :rows])
+            elif type_ == DOUBLE:
+                values = table.floats[index, :rows]
+            elif type_ == BOOLEAN:
+                values = held.astype(np.bool_)
+            valid: BoolArray | None = table.valid[index, :rows] if table.nulls[index] else None
+            columns[need.name] = Vector(type_, values, valid)
+        if dropped:
+            keep = np.ones(rows, np.bool_)
+            keep[dropped] = False
+            columns = {name: column.take(keep) for name, column in columns.items()}
+            rows -= len(dropped)
+        times, timely = self._schema.event_times(columns, rows)
+        batch = self._schema.batch(columns, times)
+        if timely is None or timely.all():
+            return batch
+        begins = table.begins[: rows + len(dropped)]
+        if dropped:
+            begins = np.delete(begins, dropped)
+        for begin in begins[~timely].tolist():
+            end = min(line_end(chunk.data, begin), chunk.size)
+            try:
+                exact(chunk.data[begin:end].tobytes())
+            except BadValue as error:
+                bad.append(bad_record(chunk, begin, end, str(error)))
+        return batch.take(timely)
+
+
+class _Table:
+    """What the kernel fills: a row of each array for each column, a column of it for each event."""
+
+    def __init__(self, columns: int, room: int) -> None:
+        self.ints = np.empty((columns, room), np.int64)
+        self.floats = self.ints.view(np.float64)
+        self.lengths = np.empty((columns, room), np.int32)
+        self.valid = np.empty((columns, room), np.bool_)
+        self.nulls = np.zeros(columns, np.int64)
+        self.begins = np.empty(room, np.int64)
+        self.slow = np.empty(room, np.int64)
+        self.later = np.empty((max(1, columns) * room, 4), np.int64)
+
+    def larger(self, rows: int) -> _Table:
+        """Twice the room, with what is in the first `rows` rows."""
+        made = _Table(len(self.nulls), 2 * self.ints.shape[1])
+        for old, new in ((self.ints, made.ints), (self.lengths, made.lengths), (self.valid, made.valid)):
+            new[:, :rows] = old[:, :rows]
+        for old, new in ((self.begins, made.begins), (self.slow, made.slow), (self.later, made.later)):
+            new[: len(old)] = old
+        made.nulls[:] = self.nulls
+        return made
+
+    def put(self, column: int, row: int, value: Any, extra: _Extra) -> None:
+        """Set one value in its physical form, or null."""
+        self.valid[column, row] = value is not None
+        self.ints[column, row] = 0
+        self.lengths[column, row] = 0
+        if value is None:
+            self.nulls[column] += 1
+        elif isinstance(value, str):
+            self.ints[column, row], self.lengths[column, row] = extra.add(value)
+        elif isinstance(value, float):
+            self.floats[column, row] = value
+        else:
+            self.ints[column, row] = value
+
+
+class _Extra:
+    """Text that is not in the chunk as it must be, kept behind it."""
+
+    def __init__(self, data: Bytes) -> None:
+        self.data = data
+        self._added: list[bytes] = []
+        self._end = len(data)
+
+    def add(self, text: str) -> tuple[int, int]:
+        """Keep a text; returns where it will begin and its length."""
+        encoded = text.encode("utf-8", "surrogatepass")
+        begin = self._end
+        self._added.append(encoded)
+        self._end += len(encoded)
+        return begin, len(encoded)
+
+    def unescape(self, start: IntArray, end: IntArray) -> tuple[list[int], list[int]]:
+        """Keep texts with JSON escapes, resolved; returns where they will begin and their lengths."""
+        held = memoryview(self.data)
+        quoted = [bytes(held[a:b]) for a, b in zip(start.tolist(), end.tolist(), strict=True)]
+        places = [self.add(text) for text in orjson.loads(b'["' + b'","'.join(quoted) + b'"]')]
+        return [begin for begin, _ in places], [length for _, length in places]
+
+    def buffer(self) -> Bytes:
+        """The chunk's bytes, followed by what was added."""
+        if not self._added:
+            return self.data
+        return np.concatenate([self.data, np.frombuffer(b"".join(self._added), np.uint8)])
+
+
+def _kind(need: Need) -> tuple[int, int, int]:
+    """Kind, parameter and precision of a column, as the kernel takes them."""
+    type_ = need.field.type
+    if isinstance(type_, Decimal):
+        return json_kernel.DECIMAL, type_.scale, type_.precision
+    if type_ == TIMESTAMP:
+        if need.times is None:
+            return json_kernel.ANY_TIME, 0, 0
+        if need.times.power is None:
+            return json_kernel.TEXT_TIME, 0, 0
+        return json_kernel.EPOCH, need.times.power, 0
+    kinds = {
+        BIGINT: json_kernel.BIGINT,
+        INTERVAL: json_kernel.BIGINT,
+        DOUBLE: json_kernel.DOUBLE,
+        BOOLEAN: json_kernel.BOOLEAN,
+        STRING: json_kernel.STRING,
+        DATE: json_kernel.TEXT_TIME,
+    }
+    return kinds[type_], 0, 0
