@@ -382,7 +382,14 @@ class Pattern:
             if quantifier == Quantifier() and within is None:
                 return Alternation(branches, self._contiguity)
             return Group((Alternation(branches),), self._contiguity, quantifier, until, within)
-        return Group(self._content._items(columns), self._contiguity, quantifier, until, within)
+        items = self._content._items(columns)
+        return Group((self._as_head(items[0]), *items[1:]), self._contiguity, quantifier, until, within)
+
+    def _as_head(self, head: Element) -> Element:
+        """The first stage of this group. In Flink it repeats with the group's inner contiguity, not with its own."""
+        if not isinstance(head, Stage) or (head.quantifier.min, head.quantifier.max) == (1, 1):
+            return head
+        return replace(head, quantifier=replace(head.quantifier, inner=self._inner))
 
     def _items(self, columns: Mapping[str, DataType] | None) -> tuple[Element, ...]:
         """The elements of a pattern that is taken as a group."""

@@ -150,7 +150,7 @@ class _Reader:
             raise NotLoweredError("the function is a generator or has unusual parameters")
         if code.co_exceptiontable:
             raise NotLoweredError("exceptions are caught")
-        defaults = [Constant(value) for value in function.__defaults__ or ()]
+        defaults: list[Symbol] = [Constant(value) for value in function.__defaults__ or ()]
         missing = code.co_argcount - len(arguments)
         if missing < 0 or missing > len(defaults):
             raise NotLoweredError(f"`{function.__name__}` is called with {len(arguments)} arguments")

@@ -220,8 +220,8 @@ def choice(condition: Expr, then: Symbol, other: Symbol) -> Symbol:
 # ---------------------------------------------------------------------------------------------
 # exact truth
 
-TRUE = Literal(True, BOOLEAN)
-FALSE = Literal(False, BOOLEAN)
+TRUE: Expr = Literal(True, BOOLEAN)
+FALSE: Expr = Literal(False, BOOLEAN)
 _OPPOSITES = {
     "is_null": "is_not_null",
     "is_distinct_from": "is_not_distinct_from",
@@ -257,7 +257,7 @@ def either(left: Expr, right: Expr) -> Expr:
     return _joined("or", FALSE, TRUE, left, right)
 
 
-def _joined(operator: str, neutral: Literal, absorbing: Literal, left: Expr, right: Expr) -> Expr:
+def _joined(operator: str, neutral: Expr, absorbing: Expr, left: Expr, right: Expr) -> Expr:
     if left in (neutral, right):
         return right
     if right == neutral:

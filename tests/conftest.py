@@ -1,0 +1,1 @@
+"""With this file in the package `tests`, pytest makes ``tests.support`` importable from every test."""
