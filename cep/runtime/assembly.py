@@ -1,0 +1,98 @@
+"""A plan put together: the operators of one process, and the ways into and out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ostinato.cep.batch import Batch
+from ostinato.cep.nfa.operator import MatchOperator
+from ostinato.cep.runtime.frames import decode, encode, schemas_of
+from ostinato.cep.runtime.graph import Edge, Graph
+from ostinato.cep.runtime.operators import Canonical, Deliver, Exchange, Match
+from ostinato.cep.runtime.partition import KEY_GROUPS
+from ostinato.cep.runtime.plan import Matching, Plan
+
+if TYPE_CHECKING:
+    from ostinato.cep.nfa.output import Select
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """A derived stream whose rows change workers: where they leave, and the way in for each worker's rows."""
+
+    matching: Matching
+    outgoing: Exchange
+    incoming: tuple[Edge, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """The graph of one process.
+
+    Attributes:
+        graph: all operators.
+        sources: the way in for each source stream.
+        matchers: by the stream they read.
+        exchanged: derived streams that change workers, by stage, then in the plan's order.
+    """
+
+    graph: Graph
+    sources: Mapping[str, Edge]
+    matchers: Mapping[str, MatchOperator]
+    exchanged: tuple[Exchanged, ...]
+
+
+def assemble(
+    plan: Plan,
+    deliver: Callable[[Batch], None],
+    *,
+    selects: Mapping[str, Select] | None = None,
+    workers: int = 1,
+    key_groups: int = KEY_GROUPS,
+) -> Assembly:
+    """Make and join the operators of one of `workers` processes.
+
+    Args:
+        plan: what to run.
+        deliver: is given each batch that leaves the job.
+        selects: for patterns whose rows a Python function makes, by pattern.
+        workers: with more than one, streams whose key changes go through an exchange.
+        key_groups: over how many groups keys are spread.
+    """
+    graph = Graph()
+    made: dict[str, MatchOperator] = {}
+    exchanged = []
+    schemas = schemas_of(plan.streams.values())
+    for matching in plan.matchings:
+        stream = matching.stream.name
+        reads = stream
+        if matching.merged:
+            if matching.rekeyed and workers > 1:
+                outgoing = Exchange(stream)
+                graph.add(outgoing, stream)
+                reads = f"{stream} from all workers"
+                incoming = tuple(graph.producer(reads) for _ in range(workers))
+                exchanged.append(Exchanged(matching, outgoing, incoming))
+            ordered = f"{stream} in order"
+            graph.add(Canonical(stream, lambda held: decode(held, schemas), _store), reads, {stream: ordered})
+            reads = ordered
+        own = {
+            checked.pattern.name: select
+            for checked in matching.patterns
+            if (select := (selects or {}).get(checked.pattern.name))
+        }
+        made[stream] = operator = MatchOperator(matching.patterns, key_groups=key_groups, selects=own)
+        time_column = matching.stream.time.column if matching.stream.source is None else None
+        needed = time_column if time_column in operator.columns else None
+        graph.add(Match(stream, operator, needed), reads, {name: name for name in matching.emits})
+    for stream in plan.delivered:
+        graph.add(Deliver(stream, deliver), stream)
+    sources = {stream.name: graph.producer(stream.name) for stream in plan.sources}
+    exchanged.sort(key=lambda each: each.matching.stage)
+    return Assembly(graph, sources, made, tuple(exchanged))
+
+
+def _store(batch: Batch) -> bytes:
+    return b"".join(bytes(piece) for piece in encode(batch))

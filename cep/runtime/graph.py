@@ -1,0 +1,131 @@
+"""The job graph: streams joining operators, with batches, watermarks, barriers and the end of input on every edge.
+
+A stream may have several producers and several readers. Control messages are aligned where producers meet: the
+stream's watermark is the smallest of theirs, a barrier or the end of input passes when all have sent it. Messages are
+pushed: `Edge.send` returns when everything downstream has dealt with the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ostinato.cep.batch import MIN_TIME, Barrier, Batch, EndOfInput, Message, Watermark
+from ostinato.cep.runtime.operators import Operator
+
+
+class Edge:
+    """A producer's way into a stream."""
+
+    def __init__(self, channel: _Channel, producer: int) -> None:
+        self._channel = channel
+        self._producer = producer
+
+    def send(self, message: Message) -> None:
+        """Push the message through everything downstream."""
+        self._channel.receive(self._producer, message)
+
+
+class Graph:
+    """Operators joined by named streams.
+
+    Build it with `add` and `producer`; then push into the edges that `producer` gave.
+    """
+
+    def __init__(self) -> None:
+        self._channels: dict[str, _Channel] = {}
+        self._operators: dict[str, Operator] = {}
+        self._snapshots: dict[str, Mapping[int, bytes]] = {}
+
+    @property
+    def operators(self) -> Mapping[str, Operator]:
+        """By name."""
+        return self._operators
+
+    def add(self, operator: Operator, reads: str, emits: Mapping[str, str] | None = None) -> None:
+        """Let `operator` read a stream; `emits`: what its batches are called -> the stream they go to."""
+        assert operator.name not in self._operators, f"two operators are called {operator.name}"
+        self._operators[operator.name] = operator
+        outputs = {name: self.producer(stream) for name, stream in (emits or {}).items()}
+        self._channel(reads).readers.append(_Reader(operator, outputs, self._snapshots))
+
+    def producer(self, stream: str) -> Edge:
+        """A new way into a stream, from outside the graph."""
+        return Edge(channel := self._channel(stream), channel.add_producer())
+
+    def take_snapshots(self) -> dict[str, Mapping[int, bytes]]:
+        """Operator -> key group -> state, as of the last barrier that passed."""
+        taken = dict(self._snapshots)
+        self._snapshots.clear()
+        return taken
+
+    def restore(self, snapshots: Mapping[str, Mapping[int, bytes]]) -> None:
+        """Give each operator its state back."""
+        for name, groups in snapshots.items():
+            self._operators[name].restore(groups)
+
+    def _channel(self, stream: str) -> _Channel:
+        return self._channels.setdefault(stream, _Channel())
+
+
+class _Reader:
+    """An operator reading a stream, and where its output goes."""
+
+    def __init__(
+        self, operator: Operator, outputs: Mapping[str, Edge], snapshots: dict[str, Mapping[int, bytes]]
+    ) -> None:
+        self._operator = operator
+        self._outputs = outputs
+        self._snapshots = snapshots
+
+    def handle(self, message: Message) -> None:
+        """Give the message to the operator, its output and then the message itself to those behind it."""
+        match message:
+            case Batch():
+                self._emit(self._operator.on_batch(message))
+                return
+            case Watermark(time):
+                self._emit(self._operator.on_watermark(time))
+            case Barrier(checkpoint):
+                self._snapshots[self._operator.name] = self._operator.on_barrier(checkpoint)
+            case EndOfInput():
+                self._emit(self._operator.on_end())
+        for edge in self._outputs.values():
+            edge.send(message)
+
+    def _emit(self, batches: Iterable[Batch]) -> None:
+        for batch in batches:
+            self._outputs[batch.stream].send(batch)
+
+
+class _Channel:
+    """A stream in the graph: aligns the control messages of its producers."""
+
+    def __init__(self) -> None:
+        self.readers: list[_Reader] = []
+        self._watermarks: list[int] = []
+        self._watermark = MIN_TIME
+        self._waiting: dict[Barrier | EndOfInput, int] = {}
+
+    def add_producer(self) -> int:
+        self._watermarks.append(MIN_TIME)
+        return len(self._watermarks) - 1
+
+    def receive(self, producer: int, message: Message) -> None:
+        match message:
+            case Batch():
+                if not len(message):
+                    return
+            case Watermark(time):
+                self._watermarks[producer] = max(self._watermarks[producer], time)
+                lowest = min(self._watermarks)
+                if lowest <= self._watermark:
+                    return
+                self._watermark = lowest
+                message = Watermark(lowest)
+            case _:
+                arrived = self._waiting.pop(message, 0) + 1
+                if arrived < len(self._watermarks):
+                    self._waiting[message] = arrived
+                    return
+        for reader in self.readers:
+            reader.handle(message)

@@ -1,0 +1,53 @@
+"""What a run did, in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ostinato.cep.nfa.operator import PatternStats
+
+
+@dataclass(slots=True)
+class PatternNumbers:
+    """Of one pattern: `partial_matches` is now, the rest so far. `dropped` partial matches fell to the cap."""
+
+    matches: int = 0
+    timeouts: int = 0
+    partial_matches: int = 0
+    dropped: int = 0
+
+    def add(self, stats: PatternStats | PatternNumbers) -> None:
+        """Count what another worker has of the same pattern."""
+        self.matches += stats.matches
+        self.timeouts += stats.timeouts
+        self.partial_matches += stats.partial_matches
+        self.dropped += stats.dropped
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Of a job: `events` were read and understood, `late` of them came too late; `bad` could not be used."""
+
+    events: int = 0
+    bad: int = 0
+    late: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    matches: int = 0
+    written: dict[str, int] = field(default_factory=dict)
+    patterns: dict[str, PatternNumbers] = field(default_factory=dict)
+
+    @property
+    def events_per_second(self) -> float:
+        return self.events / self.seconds if self.seconds > 0 else 0.0
+
+    def set_patterns(self, workers: Iterable[Mapping[str, PatternStats | PatternNumbers]]) -> None:
+        """Take the patterns' numbers over from every worker."""
+        self.patterns = {}
+        for worker in workers:
+            for name, stats in worker.items():
+                self.patterns.setdefault(name, PatternNumbers()).add(stats)
+        self.matches = sum(numbers.matches for numbers in self.patterns.values())
