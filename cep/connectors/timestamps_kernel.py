@@ -15,6 +15,8 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
+ALLOCATES = False
+
 LITERAL = 0  # [byte]
 SPACE = 1
 YEAR = 2
@@ -281,9 +283,7 @@ def parse_texts(
 ) -> None:
     """Read each text by the steps of a format."""
     for i in range(len(start)):
-        out[i], local[i], ok[i] = parse_one(
-            data, start[i], start[i] + length[i], steps, has_year, this_year, latest
-        )
+        out[i], local[i], ok[i] = parse_one(data, start[i], start[i] + length[i], steps, has_year, this_year, latest)
 
 
 def put(target: Bytes, at: int, value: int, width: int) -> None:
