@@ -31,7 +31,6 @@ from ostinato.patterns.ast import (
     Stream,
     stages_of,
 )
-from ostinato.patterns.build_patterns import with_conditions
 from ostinato.patterns.conditions import Condition, to_condition
 from ostinato.patterns.declarations import Event
 from ostinato.patterns.durations import DurationLike, duration_ms
@@ -154,6 +153,7 @@ def pattern(
     Raises:
         PatternError: the text is wrong, a condition belongs to no stage, or Flink would refuse the pattern.
     """
+    from ostinato.patterns.build_patterns import with_conditions
     from ostinato.patterns.checks import check_structure
     from ostinato.patterns.parser import parse_match, parse_skip
 
