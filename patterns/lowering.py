@@ -10,6 +10,8 @@ What is promised:
 * The expression and the function agree on every event for which the function gives an answer. Where the function would
   raise (``None < 3``, a division by zero) the condition does not hold.
 * ``==`` and ``!=`` treat None as Python does: ``e.x != 3`` holds where `x` is missing.
+* Times are whole milliseconds, as they are to the function; they may also be compared with a constant `datetime`, and
+  the time between two of them with a `timedelta`.
 * Constants are those at the time of lowering: captured variables and globals are read once.
 * Whole numbers are 64 bits wide, as the language's are.
 
@@ -27,7 +29,7 @@ from typing import Any
 
 from ostinato.patterns.ast import Call, Expr, PythonCall, walk
 from ostinato.patterns.bytecode import Kind, Operation, operations
-from ostinato.patterns.python_calls import Columns, attribute, call_constant, call_method, item
+from ostinato.patterns.python_calls import Columns, attribute, call_constant, call_method, construct, item
 from ostinato.patterns.python_operators import (
     arithmetic,
     compare,
@@ -149,7 +151,7 @@ class _Reader:
         if code.co_flags & (_GENERATOR_FLAG | 0x0C) or code.co_kwonlyargcount:
             raise NotLoweredError("the function is a generator or has unusual parameters")
         if code.co_exceptiontable:
-            raise NotLoweredError("exceptions are caught")
+            raise NotLoweredError("exceptions are caught, or a list is made by a loop")
         defaults: list[Symbol] = [Constant(value) for value in function.__defaults__ or ()]
         missing = code.co_argcount - len(arguments)
         if missing < 0 or missing > len(defaults):
@@ -207,9 +209,12 @@ class _Frame:
             if kind is Kind.KEYWORDS:
                 keywords = value
             elif kind in (Kind.CALL, Kind.CALL_KEYWORDS):
-                if kind is Kind.CALL_KEYWORDS or keywords:
-                    raise NotLoweredError("a function is called with named arguments")
-                stack.append(self._call(stack, value))
+                if kind is Kind.CALL_KEYWORDS:
+                    names = stack.pop()
+                    assert isinstance(names, Constant)
+                    keywords = names.value
+                stack.append(self._call(stack, value, keywords))
+                keywords = ()
             elif kind is Kind.JUMP:
                 if operation.target < index:
                     raise NotLoweredError("there is a loop")
@@ -318,8 +323,9 @@ class _Frame:
 
     # -- calls -------------------------------------------------------------------------------------
 
-    def _call(self, stack: list[Symbol], count: int) -> Symbol:
-        arguments = list(_popped(stack, count))
+    def _call(self, stack: list[Symbol], count: int, keywords: tuple[str, ...]) -> Symbol:
+        named = dict(zip(keywords, _popped(stack, len(keywords)), strict=True))
+        arguments = list(_popped(stack, count - len(keywords)))
         second, first = stack.pop(), stack.pop()
         # two slots lie below the arguments: the callable beside an empty one, or a function and its first argument
         if isinstance(first, Empty):
@@ -328,6 +334,12 @@ class _Frame:
             called = first
             if not isinstance(second, Empty):
                 arguments.insert(0, second)
+        if isinstance(called, Constant):
+            made = construct(called.value, arguments, named)
+            if made is not None:
+                return made
+        if named:
+            raise NotLoweredError("a function is called with named arguments")
         if isinstance(called, Method):
             method = called
             return spread(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import math
 import types
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from enum import Enum
 from typing import Any
 
@@ -240,6 +242,21 @@ def call_constant(function: Any, args: Sequence[Symbol]) -> Symbol:
     if not least <= len(args) <= most:
         raise NotLoweredError(f"`{name}` is called with {len(args)} arguments")
     return spread(meaning, *args)
+
+
+_CONSTRUCTORS = (Decimal, dt.datetime, dt.date, dt.timedelta, range, frozenset, str, int, float, bool, tuple)
+
+
+def construct(function: Any, args: Sequence[Symbol], named: Mapping[str, Symbol]) -> Symbol | None:
+    """A constant made of constants, such as ``timedelta(minutes=5)``; None where it is something else."""
+    given = [*args, *named.values()]
+    if not any(function is each for each in _CONSTRUCTORS) or not all(isinstance(each, Constant) for each in given):
+        return None
+    values = [each.value for each in given if isinstance(each, Constant)]
+    try:
+        return Constant(function(*values[: len(args)], **dict(zip(named, values[len(args) :], strict=True))))
+    except Exception:  # noqa: BLE001 # whatever Python raises here it would raise for every event
+        return Raises()
 
 
 def _known(function: Any) -> tuple[int, int, Callable[..., Symbol]] | None:
