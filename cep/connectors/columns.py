@@ -19,8 +19,10 @@ from ostinato.patterns.types import BIGINT, STRING, TIMESTAMP
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A column to be decoded. `path` leads to it in the record. `times` reads it where it is the event time or a
-    TIMESTAMP (None: ISO 8601 or milliseconds). `role` is ``key``, ``event time`` or empty; only the last may be null."""
+    """A column to be decoded. `path` leads to it in the record. `times` reads it where it is the event time.
+
+    `role` is ``key``, ``event time`` or empty; only a column without a role may be null.
+    """
 
     field: FieldDecl
     path: tuple[str, ...]

@@ -177,7 +177,7 @@ def number(data: Bytes, at: int) -> Any:
     if count == 0 or (count > 1 and data[begin] == 48):
         return -1, False, np.int64(0), 0, False
     at += count
-    power = 0
+    power: Any = 0
     total = count
     floating = False
     if data[at] == 46:
@@ -223,7 +223,7 @@ def scalar_end(data: Bytes, at: int) -> int:
         end, _ = text_end(data, at + 1)
         return int(end + 1) if end >= 0 else -1
     four = word(data, np.uint64(at)) & _WORD4
-    if four == _NULL or four == _TRUE:
+    if four == _NULL or four == _TRUE:  # noqa: SIM109
         return at + 4
     if byte == 102 and word(data, np.uint64(at + 1)) & _WORD4 == _FALSE:
         return at + 5
@@ -284,7 +284,7 @@ def value_end(data: Bytes, at: int) -> int:
 
 
 def epoch_ms(mantissa: np.int64, power: int) -> Any:
-    """mantissa · 10^power milliseconds, rounded down, and whether that is a time that can be."""
+    """Make milliseconds of mantissa · 10^power, rounded down, and whether that is a time that can be."""
     if power < 0:
         if power < -18:
             return np.int64(0), False
@@ -326,7 +326,7 @@ def store_number(
         if floating and mantissa == 0 and data[at] == 45:
             value = -0.0
         floats[row] = value
-    elif kind == EPOCH or kind == ANY_TIME:
+    elif kind == EPOCH or kind == ANY_TIME:  # noqa: SIM109
         if not exact:
             return -1, False
         value_ms, possible = epoch_ms(mantissa, power + parameter)

@@ -18,7 +18,19 @@ from ostinato.cep.connectors.timestamps import TimeParser, parse_dates
 from ostinato.cep.connectors.values import BadValue
 from ostinato.cep.jit import kernels
 from ostinato.patterns.ast import Stream
-from ostinato.patterns.types import BIGINT, BOOLEAN, DATE, DOUBLE, INTERVAL, STRING, TIMESTAMP, Array, Decimal, Row
+from ostinato.patterns.types import (
+    BIGINT,
+    BOOLEAN,
+    DATE,
+    DOUBLE,
+    INTERVAL,
+    STRING,
+    TIMESTAMP,
+    Array,
+    DataType,
+    Decimal,
+    Row,
+)
 
 _BLANK = b" \t\r"
 _ISO = TimeParser("iso")
@@ -142,7 +154,7 @@ class _Scanner:
             rows, start, end = cells[:, 1], cells[:, 2], cells[:, 3]
             need = self._needs[column]
             if need.field.type == DOUBLE:
-                held = memoryview(extra.data)
+                held = extra.data.data
                 table.floats[column, rows] = [
                     float(bytes(held[a:b])) for a, b in zip(start.tolist(), end.tolist(), strict=True)
                 ]
@@ -231,10 +243,11 @@ class _Table:
     def larger(self, rows: int) -> _Table:
         """Twice the room, with what is in the first `rows` rows."""
         made = _Table(len(self.nulls), 2 * self.ints.shape[1])
-        for old, new in ((self.ints, made.ints), (self.lengths, made.lengths), (self.valid, made.valid)):
-            new[:, :rows] = old[:, :rows]
-        for old, new in ((self.begins, made.begins), (self.slow, made.slow), (self.later, made.later)):
-            new[: len(old)] = old
+        for name in ("ints", "lengths", "valid"):
+            getattr(made, name)[:, :rows] = getattr(self, name)[:, :rows]
+        for name in ("begins", "slow", "later"):
+            held = getattr(self, name)
+            getattr(made, name)[: len(held)] = held
         made.nulls[:] = self.nulls
         return made
 
@@ -271,7 +284,7 @@ class _Extra:
 
     def unescape(self, start: IntArray, end: IntArray) -> tuple[list[int], list[int]]:
         """Keep texts with JSON escapes, resolved; returns where they will begin and their lengths."""
-        held = memoryview(self.data)
+        held = self.data.data
         quoted = [bytes(held[a:b]) for a, b in zip(start.tolist(), end.tolist(), strict=True)]
         places = [self.add(text) for text in orjson.loads(b'["' + b'","'.join(quoted) + b'"]')]
         return [begin for begin, _ in places], [length for _, length in places]
@@ -294,7 +307,7 @@ def _kind(need: Need) -> tuple[int, int, int]:
         if need.times.power is None:
             return json_kernel.TEXT_TIME, 0, 0
         return json_kernel.EPOCH, need.times.power, 0
-    kinds = {
+    kinds: dict[DataType, int] = {
         BIGINT: json_kernel.BIGINT,
         INTERVAL: json_kernel.BIGINT,
         DOUBLE: json_kernel.DOUBLE,

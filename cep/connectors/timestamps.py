@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import zoneinfo
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
@@ -59,17 +59,17 @@ class TimeParser:
     """
 
     def __init__(
-        self, format: str = "iso", zone: str | None = None, *, year: int | None = None, now_ms: int | None = None
+        self, format_: str = "iso", zone: str | None = None, *, year: int | None = None, now_ms: int | None = None
     ) -> None:
         """Raises ConnectorError for a format or a zone that does not exist.
 
         A format without a year means the given `year`, else the latest one that does not put the time more than
         a day after now.
         """
-        self.format = format
-        self.power = EPOCH_UNITS.get(format)
+        self.format = format_
+        self.power = EPOCH_UNITS.get(format_)
         self._zone = _zone(zone)
-        self._steps = np.zeros((0, 2), np.int64) if self.power is not None else _compile(format)
+        self._steps = np.zeros((0, 2), np.int64) if self.power is not None else _compile(format_)
         operations = set(self._steps[:, 0].tolist())
         self._has_year = year is not None or bool(operations & {steps.YEAR, steps.YEAR2, steps.ISO, steps.EPOCH})
         now = int(time.time() * 1000) if now_ms is None else now_ms
@@ -126,11 +126,11 @@ def _zone(name: str | None) -> zoneinfo.ZoneInfo | None:
         raise ConnectorError(f"there is no time zone {name!r}; write it like 'Europe/Berlin'") from error
 
 
-def _compile(format: str) -> IntArray:
+def _compile(written: str) -> IntArray:
     """The steps of a format, int64[steps, 2]."""
-    if format in _ONE_STEP:
-        return np.array([[_ONE_STEP[format], 0]], np.int64)
-    text = format
+    if written in _ONE_STEP:
+        return np.array([[_ONE_STEP[written], 0]], np.int64)
+    text = written
     for short, long in _SHORTHANDS.items():
         text = text.replace(short, long)
     made: list[tuple[int, int]] = []
@@ -143,7 +143,7 @@ def _compile(format: str) -> IntArray:
                 made.append((_DIRECTIVES[letter], 0))
                 continue
             if letter != "%":
-                raise ConnectorError(f"time format {format!r} has %{letter}, which is not known here")
+                raise ConnectorError(f"time format {written!r} has %{letter}, which is not known here")
             made.append((steps.LITERAL, ord("%")))
         elif text[i].isspace():
             if not made or made[-1][0] != steps.SPACE:
@@ -154,7 +154,7 @@ def _compile(format: str) -> IntArray:
             i += 1
     if not any(operation >= steps.YEAR for operation, _ in made):
         known = ", ".join([*EPOCH_UNITS, "iso"])
-        raise ConnectorError(f"{format!r} is not a time format; use {known} or one like '%Y-%m-%d %H:%M:%S'")
+        raise ConnectorError(f"{written!r} is not a time format; use {known} or one like '%Y-%m-%d %H:%M:%S'")
     return np.array(made, np.int64)
 
 
@@ -169,7 +169,7 @@ def _to_utc(values: IntArray, local: BoolArray, zone: zoneinfo.ZoneInfo) -> None
     blocks = values // _BLOCK_MS
     low, high = int(blocks[local].min()), int(blocks[local].max())
     if high - low < 1 << 16:
-        present = np.unique(np.flatnonzero(np.bincount((blocks[local] - low))))
+        present = np.unique(np.flatnonzero(np.bincount(blocks[local] - low)))
         offsets = np.zeros(high - low + 1, np.int64)
         offsets[present] = [_offset(int(low + block), zone) for block in present]
         values[local] -= offsets[blocks[local] - low]
@@ -183,7 +183,7 @@ def _offset(block: int, zone: zoneinfo.ZoneInfo) -> int:
     at = block * _BLOCK_MS
     if not MIN_MS + _DAY_MS <= at <= MAX_MS - _DAY_MS:
         return 0
-    naive = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=at)
+    naive = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at)
     offset = naive.replace(tzinfo=zone).utcoffset()
     assert offset is not None
     return int(offset.total_seconds() * 1000)

@@ -78,7 +78,7 @@ def month_length(year: int, month: int) -> int:
 
 def digits_at(data: Bytes, at: int, end: int, least: int, most: int) -> Any:
     """The value of `least` to `most` digits and where they end; -1 where there are too few."""
-    value = 0
+    value: Any = 0
     limit = min(end, at + most)
     begin = at
     while at < limit and 48 <= data[at] <= 57:
@@ -89,7 +89,7 @@ def digits_at(data: Bytes, at: int, end: int, least: int, most: int) -> Any:
 
 def fraction_at(data: Bytes, at: int, end: int) -> Any:
     """Digits behind a point in milliseconds, rounded down, and where they end; -1 where there are none."""
-    value = 0
+    value: Any = 0
     begin = at
     while at < end and 48 <= data[at] <= 57:
         if at - begin < 3:
@@ -126,7 +126,7 @@ def name_at(data: Bytes, at: int, end: int, names: Ints) -> Any:
     """The number from 0 of a name (short or in full, any case), and where it ends; -1 where it is none."""
     if at + 3 > end:
         return 0, -1
-    three = 0
+    three: Any = 0
     for i in range(3):
         three = three * 256 + (np.int64(data[at + i]) | 0x20)
     for index in range(len(names)):
