@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from ostinato.patterns import ast
 from ostinato.patterns.errors import Problem, Span, did_you_mean
@@ -120,7 +120,8 @@ class ExpressionBuilder:
         return ast.Call("not", (parts[1],), cover(parts))
 
     def sign(self, parts: list[Any]) -> ast.Expr:
-        operator, operand = parts
+        operator: Token = parts[0]
+        operand: ast.Expr = parts[1]
         span = cover(parts)
         if operator.text == "+":
             return operand
@@ -128,7 +129,7 @@ class ExpressionBuilder:
             return ast.Literal(-operand.value, operand.type, span)
         return ast.Call("neg", (operand,), span)
 
-    def _is_plain_number(self, expr: Any) -> bool:
+    def _is_plain_number(self, expr: ast.Expr) -> TypeGuard[ast.Literal]:
         """A number or duration as it stands in the text, without sign or parentheses."""
         return (
             isinstance(expr, ast.Literal)

@@ -7,6 +7,7 @@ rule, its message is named (class `Pattern`, `Quantifier` or `NFACompiler` of fl
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from ostinato.patterns.ast import (
     Alternation,
@@ -65,7 +66,7 @@ def _sequences(pattern: Pattern) -> Iterator[Problem]:
             negated = items[0].contiguity.negated
             message = "a sequence cannot begin with what must not happen" if negated else "nothing stands before this"
             yield Problem(message, items[0].span, "begin with a stage that takes an event")
-        for before, item in zip(items, items[1:], strict=False):
+        for before, item in pairwise(items):
             yield from _following(before, item)
         last = items[-1]
         if not outermost and last.contiguity is Contiguity.NOT_FOLLOW:
@@ -75,8 +76,8 @@ def _sequences(pattern: Pattern) -> Iterator[Problem]:
                 last.span,
                 "take it out of the group, or name the stage before which it must not happen",
             )
-        negated_last = outermost and last.contiguity is Contiguity.NOT_FOLLOW
-        if negated_last and pattern.within_ms is None and last.within_ms is None:
+        endless = pattern.within_ms is None and not isinstance(last, Alternation) and last.within_ms is None
+        if outermost and last.contiguity is Contiguity.NOT_FOLLOW and endless:
             # Flink: "NotFollowedBy is not supported without windowTime as a last part of a Pattern!"
             yield Problem(
                 f"`!-> {_label(last)}` at the end needs a time: until when should it not happen?",
@@ -253,11 +254,11 @@ def _clauses(pattern: Pattern) -> Iterator[Problem]:
             pattern.emit[0].span or pattern.span,
             "leave out `emit`: keys, the time and the number come out",
         )
-    if pattern.count and pattern.skip.mode is not SkipMode.NO_SKIP:
+    if pattern.count and pattern.timeouts_into is not None:
         yield Problem(
-            f"pattern `{pattern.name}` counts every match, so none can be skipped",
-            pattern.skip.span or pattern.span,
-            "leave out `after match`",
+            f"pattern `{pattern.name}` counts its matches, so there are no timed-out ones to give out",
+            pattern.span,
+            "leave out `timeouts into`, or write a pattern of its own for them",
         )
     seen: set[str] = set()
     for output in pattern.emit:

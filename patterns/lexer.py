@@ -250,9 +250,9 @@ def classify(tokens: Sequence[Token]) -> list[Token]:
     literals = load_tables().literals
     result = []
     for index, token in enumerate(tokens):
-        type_ = token.type or literals.get(token.text) or literals[token.text.lower()]
+        type_ = token.type or literals[token.text.lower()]
         word = token.word
-        if word and token.type in ("NAME", "") and word in literals and _is_keyword(word, tokens, index):
+        if word and token.type == "NAME" and word in literals and _is_keyword(word, tokens, index):
             type_ = literals[word]
         result.append(Token(type_, token.text, token.value, token.start, token.span))
     return result

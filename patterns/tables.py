@@ -94,13 +94,14 @@ def _read(stored: dict[str, Any]) -> Tables:
 def build(grammar: str) -> dict[str, Any]:
     """Work the tables out with lark, in the form in which they are stored."""
     from lark import Lark
-    from lark.lexer import PatternStr
+    from lark.grammar import Rule as LarkRule
+    from lark.lexer import PatternStr, TerminalDef
 
     lark = Lark(
         grammar, parser="lalr", lexer="basic", start=list(STARTS), keep_all_tokens=True, maybe_placeholders=False
     )
-    memo = lark.memo_serialize([type(lark.rules[0]), type(lark.terminals[0])])
-    data, memoised = memo[0]["parser"]["parser"], memo[1]
+    parser, memoised = lark.memo_serialize([TerminalDef, LarkRule])
+    data = parser["parser"]["parser"]
     rules: dict[int, int] = {}
     described: list[list[Any]] = []
     tokens = data["tokens"]
