@@ -1,8 +1,9 @@
 """Batches as bytes between processes: raw column buffers behind a small header.
 
 A frame is ``uint32 header length | header (msgpack) | padding to 8 | buffers, each padded to 8``, all little-endian.
-The header is an array ``[version, stream, rows, columns]`` with ``[name, kind, has nulls, buffer lengths...]`` for
-each column; the event times are the first buffer. A reader that knows the stream's schema needs nothing else.
+The header is an array ``[version, stream, rows, columns]`` with
+``[name, type, kind, has nulls, buffer lengths...]`` for each column; the event times are the first buffer. The type is there for columns that the
+reader's schema does not have: those that a Python function made.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import msgspec
 import numpy as np
 
 from ostinato.cep.batch import AnyArray, Batch, Strings, Vector, physical_dtype
+from ostinato.cep.runtime.python_rows import OBJECT
 from ostinato.patterns.ast import Stream
-from ostinato.patterns.types import DataType
+from ostinato.patterns.types import BIGINT, BOOLEAN, DOUBLE, STRING, TIMESTAMP, DataType
 
 VERSION = 1
 
 Schemas: TypeAlias = Mapping[str, Mapping[str, DataType]]
 """Stream name -> column name -> type."""
 
+_SCALARS: Mapping[str, DataType] = {str(type_): type_ for type_ in (BOOLEAN, BIGINT, DOUBLE, STRING, TIMESTAMP)}
 _TEXT, _OBJECT, _PLAIN = 0, 1, 2
 _LENGTH = struct.Struct("<I")
 _PAD = tuple(bytes(n) for n in range(8))
@@ -49,7 +52,7 @@ def encode(batch: Batch) -> list[bytes | memoryview]:
         kind, parts = _pack(vector)
         if vector.valid is not None:
             parts.append(_bytes(vector.valid))
-        columns.append([name, kind, vector.valid is not None, *(len(part) for part in parts)])
+        columns.append([name, str(vector.type), kind, vector.valid is not None, *(len(part) for part in parts)])
         buffers += parts
     header = msgspec.msgpack.encode([VERSION, batch.stream, len(batch), columns])
     pieces: list[bytes | memoryview] = [_LENGTH.pack(len(header)) + header]
@@ -78,10 +81,11 @@ def decode(frame: bytes | bytearray | memoryview, schemas: Schemas) -> Batch:
     time = np.frombuffer(cursor.take(8 * rows), "<i8")
     types = schemas[stream]
     vectors = {}
-    for name, kind, nulls, *sizes in columns:
+    for name, written, kind, nulls, *sizes in columns:
+        type_ = types.get(name) or _SCALARS.get(written, OBJECT)
         parts = [cursor.take(length) for length in sizes]
         valid = np.frombuffer(parts.pop(), np.bool_) if nulls else None
-        vectors[name] = Vector(types[name], _unpack(kind, types[name], parts), valid)
+        vectors[name] = Vector(type_, _unpack(kind, type_, parts), valid)
     return Batch(stream, time, vectors)
 
 
@@ -126,4 +130,4 @@ def _unpack(kind: int, type_: DataType, parts: Sequence[memoryview]) -> AnyArray
 
 def _bytes(array: AnyArray) -> memoryview:
     # A view of an empty array cannot be cast.
-    return memoryview(array).cast("B") if array.size else memoryview(b"")
+    return array.data.cast("B") if array.size else memoryview(b"")

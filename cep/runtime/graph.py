@@ -19,9 +19,11 @@ class Edge:
     def __init__(self, channel: _Channel, producer: int) -> None:
         self._channel = channel
         self._producer = producer
+        self.ended = False
 
     def send(self, message: Message) -> None:
         """Push the message through everything downstream."""
+        self.ended = self.ended or isinstance(message, EndOfInput)
         self._channel.receive(self._producer, message)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import orjson
 
-from ostinato.cep.batch import BoolArray, Batch
+from ostinato.cep.batch import Batch, BoolArray
 from ostinato.cep.connectors.base import BadRecord, Chunk, Decoder
 from ostinato.cep.runtime.plan import LATE
 from ostinato.cep.runtime.time import WatermarkGenerator

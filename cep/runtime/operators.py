@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ostinato.cep.batch import MIN_TIME, Barrier, Batch, EndOfInput, Vector, Watermark, concat_batches
+from ostinato.cep.runtime.python_rows import expand
 from ostinato.patterns.types import TIMESTAMP
 
 NOTHING: Sequence[Batch] = ()
@@ -72,7 +73,7 @@ class Match:
         return NOTHING
 
     def on_watermark(self, watermark: int) -> Sequence[Batch]:
-        return self._matcher.advance(watermark)
+        return [expand(batch) for batch in self._matcher.advance(watermark)]
 
     def on_barrier(self, checkpoint: int) -> Mapping[int, bytes]:  # noqa: ARG002 - the protocol's
         return self._matcher.snapshot()

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ostinato.cep.connectors.base import Chunk
     from ostinato.cep.nfa.operator import PatternStats
+    from ostinato.cep.runtime.intake import Admitted
 
 
 @dataclass(slots=True)
@@ -43,6 +45,13 @@ class Statistics:
     @property
     def events_per_second(self) -> float:
         return self.events / self.seconds if self.seconds > 0 else 0.0
+
+    def count(self, chunk: Chunk, admitted: Admitted) -> None:
+        """Count what came of a chunk."""
+        self.events += admitted.events
+        self.bad += len(admitted.bad)
+        self.late += 0 if admitted.late is None else len(admitted.late)
+        self.bytes += chunk.size
 
     def set_patterns(self, workers: Iterable[Mapping[str, PatternStats | PatternNumbers]]) -> None:
         """Take the patterns' numbers over from every worker."""

@@ -7,6 +7,7 @@ the wall clock that the caller passes in, so a run over the same input always gi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,7 +149,7 @@ class WatermarkGenerator:
         splits = [[number, s.max_time, s.active_at, s.idle] for number, s in self._splits.items()]
         return {"watermark": self.watermark, "splits": splits}
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.watermark = state["watermark"]
         self._splits = {number: _Split(max_time, at, idle) for number, max_time, at, idle in state["splits"]}

@@ -6,6 +6,7 @@ little-endian. Payloads are read into buffers of their own, so columns in them s
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
@@ -72,10 +73,8 @@ class Wire:
 
     def close(self) -> None:
         """Close both directions; a blocked `receive` returns None."""
-        try:
+        with contextlib.suppress(OSError):  # the other end may have been faster
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the other end was faster
         self._socket.close()
 
     def _send_all(self, buffers: list[bytes | bytearray | memoryview]) -> None:

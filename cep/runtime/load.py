@@ -1,0 +1,198 @@
+"""From a file to a job: a ``.cep`` file, or a Python module with decorated patterns.
+
+A program is described by plain values (`ProgramSpec`), so that worker processes make the same job of it themselves.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ostinato.patterns import ast
+from ostinato.patterns.errors import PatternError, Problem, did_you_mean
+from ostinato.patterns.parser import parse_program
+from ostinato.patterns.typecheck import CheckedProgram, check_program
+
+if TYPE_CHECKING:
+    from ostinato.cep.runtime.job import Definition
+    from ostinato.patterns.decorators import DeclaredPattern
+
+
+class ConnectorSpec(msgspec.Struct, frozen=True):
+    """A source that takes the place of a declared one. `options` are added to those declared."""
+
+    kind: str
+    target: str | None = None
+    format: str | None = None
+    options: dict[str, Any] = {}
+
+
+class ProgramSpec(msgspec.Struct, frozen=True):
+    """A program as plain values.
+
+    Attributes:
+        path: the file.
+        text: what a ``.cep`` file says; None for a Python module.
+        params: values of parameters, as text.
+        inputs: sources by stream; under ``""`` that of the only stream.
+        whole_rows: see `Definition`.
+    """
+
+    path: str
+    text: str | None = None
+    params: dict[str, str] = {}
+    inputs: dict[str, ConnectorSpec] = {}
+    whole_rows: bool = False
+
+
+class LoadError(Exception):
+    """The file cannot be read or run; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A program that has been checked."""
+
+    program: CheckedProgram
+    declared: tuple[DeclaredPattern, ...]
+    whole_rows: bool
+
+    @property
+    def definition(self) -> Definition:
+        """The job to run."""
+        from ostinato.cep.runtime.job import Definition
+        from ostinato.cep.runtime.plan import plan
+        from ostinato.cep.runtime.python_rows import select_for
+
+        selects = {
+            declared.name: select_for(declared)
+            for declared in self.declared
+            if not declared.ast.emit and not declared.ast.count
+        }
+        return Definition(plan(self.program), selects, self.whole_rows)
+
+
+def read_spec(path: str) -> ProgramSpec:
+    """The program in a file, its text read.
+
+    Raises:
+        LoadError: there is no such file, or it is no text.
+    """
+    if path.endswith(".py"):
+        if not Path(path).is_file():
+            raise LoadError(f"{path}: no such file")
+        return ProgramSpec(path)
+    return ProgramSpec(path, read_text(path))
+
+
+def read_text(path: str) -> str:
+    """The text of a file of patterns.
+
+    Raises:
+        LoadError: it cannot be read.
+    """
+    try:
+        return Path(path).read_text("utf-8-sig")
+    except OSError as error:
+        raise LoadError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+    except UnicodeDecodeError as error:
+        raise LoadError(f"{path}: not UTF-8 text (byte {error.start})") from error
+
+
+def load(spec: ProgramSpec | Mapping[str, Any]) -> Loaded:
+    """Check a program.
+
+    Raises:
+        PatternError: something is wrong in it; the error knows the file.
+        LoadError: a Python module could not be run.
+    """
+    if not isinstance(spec, ProgramSpec):
+        spec = msgspec.convert(spec, ProgramSpec)
+    declared: tuple[DeclaredPattern, ...] = ()
+    if spec.text is not None:
+        program = parse_program(spec.text, spec.path)
+    else:
+        program, declared = _load_module(spec.path)
+    try:
+        checked = check_program(_with_inputs(program, spec.inputs), spec.params)
+    except PatternError as error:
+        raise error.located(spec.text, spec.path) if spec.text is not None else error from None
+    return Loaded(checked, declared, spec.whole_rows)
+
+
+def readable_streams(program: ast.Program) -> list[str]:
+    """The declared streams that patterns read and no pattern makes."""
+    made = {pattern.into or pattern.name for pattern in program.patterns}
+    made |= {pattern.timeouts_into for pattern in program.patterns if pattern.timeouts_into}
+    read = {pattern.on for pattern in program.patterns}
+    return [stream.name for stream in program.streams if stream.name in read - made]
+
+
+def _with_inputs(program: ast.Program, inputs: Mapping[str, ConnectorSpec]) -> ast.Program:
+    """The program with other sources for some streams."""
+    if not inputs:
+        return program
+    known = readable_streams(program)
+    chosen = {}
+    for name, connector in inputs.items():
+        if name == "" and len(known) != 1:
+            streams = ", ".join(known) or "none"
+            raise PatternError(Problem("which stream is --input for?", hint=f"write --input STREAM=FILE ({streams})"))
+        if name and name not in known:
+            hint = did_you_mean(name, known) or f"the streams that are read are {', '.join(known)}"
+            raise PatternError(Problem(f"--input: there is no stream `{name}` to read", hint=hint))
+        chosen[name or known[0]] = connector
+    declarations = tuple(
+        replace(each, source=_merged(each.source, chosen[each.name]))
+        if isinstance(each, ast.Stream) and each.name in chosen
+        else each
+        for each in program.declarations
+    )
+    return ast.Program(declarations)
+
+
+def _merged(declared: ast.Connector | None, given: ConnectorSpec) -> ast.Connector:
+    """Another place to read from; how the stream is written stays as declared, unless said otherwise."""
+    format_, options = given.format, dict(given.options)
+    if declared is not None and (format_ is None or format_ == declared.format):
+        format_ = declared.format
+        options = {**dict(declared.options), **options}
+        if given.kind != "file":
+            options.pop("follow", None)
+    return ast.Connector(given.kind, given.target, format_, tuple(options.items()))
+
+
+def _load_module(path: str) -> tuple[ast.Program, tuple[DeclaredPattern, ...]]:
+    """Run a Python file and collect its streams and patterns."""
+    from ostinato.patterns.decorators import collect
+
+    file = Path(path).resolve()
+    folder = str(file.parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # as for `python app.py`: the file may import its neighbours
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None:
+        raise LoadError(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    # Functions find their globals, and dataclasses their module, by this name.
+    sys.modules.setdefault(file.stem, module)
+    try:
+        spec.loader.exec_module(module)
+    except PatternError as error:
+        raise error.located(error.source or "", path) if error.filename == "<pattern>" else error from None
+    except Exception as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        where = f"{path}:{frames[-1].lineno}" if frames else path
+        raise LoadError(f"{where}: {type(error).__name__}: {error}") from error
+    streams, patterns = collect(vars(module))
+    if not patterns:
+        hint = "decorate a function with @cep.pattern(...) at the top level of the module"
+        raise PatternError(Problem("there is no pattern in it", hint=hint), filename=path)
+    return ast.Program((*streams, *(pattern.ast for pattern in patterns))), patterns

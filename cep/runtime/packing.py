@@ -1,0 +1,50 @@
+"""Chunks as bytes between processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ostinato.cep.connectors.base import SLACK, BadRecord, Chunk
+from ostinato.cep.runtime.wire import Pieces
+
+
+def pack_chunk(chunk: Chunk) -> tuple[dict[str, Any], Pieces]:
+    """A chunk as plain values and bytes."""
+    head = {
+        "size": chunk.size,
+        "split": chunk.split,
+        "source": chunk.source,
+        "line": chunk.first_line,
+        "offset": chunk.first_offset,
+        "rejected": [[r.raw, r.source, r.line, r.offset, r.reason] for r in chunk.rejected],
+    }
+    if isinstance(chunk.data, np.ndarray):
+        return head, [chunk.data[: chunk.size + SLACK].data]
+    import pyarrow
+
+    target = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(target, chunk.data.schema) as writer:
+        writer.write_table(chunk.data)
+    return {**head, "arrow": True}, [memoryview(target.getvalue())]
+
+
+def unpack_chunk(head: Mapping[str, Any], data: memoryview) -> Chunk:
+    """The chunk that `pack_chunk` was given."""
+    held: Any = np.frombuffer(data, np.uint8)
+    if head.get("arrow"):
+        import pyarrow
+
+        held = pyarrow.ipc.open_stream(data).read_all()
+    return Chunk(
+        held,
+        head["size"],
+        head["split"],
+        {},
+        head["source"],
+        head["line"],
+        head["offset"],
+        tuple(BadRecord(*record) for record in head["rejected"]),
+    )
