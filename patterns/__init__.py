@@ -1,7 +1,7 @@
 """The pattern language: text, syntax tree, types and checks.
 
-Names are imported when they are first used, so that ``import ostinato.patterns`` costs next to nothing. The nodes of the
-syntax tree are in `ostinato.patterns.ast`, typed expressions in `ostinato.patterns.typed`, types in
+Names are imported when they are first used, so that ``import ostinato.patterns`` costs next to nothing. The nodes of
+the syntax tree are in `ostinato.patterns.ast`, typed expressions in `ostinato.patterns.typed`, types in
 `ostinato.patterns.types`.
 """
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ostinato.patterns.formatting import format_source
     from ostinato.patterns.literals import format_duration, parse_duration
     from ostinato.patterns.parser import parse_expression, parse_match, parse_program, parse_skip, parse_type
-    from ostinato.patterns.printer import print_expression, print_match, print_pattern, print_program
+    from ostinato.patterns.printer import print_expression, print_match, print_pattern, print_program, print_type
     from ostinato.patterns.typecheck import (
         CheckedPattern,
         CheckedProgram,
@@ -32,7 +32,7 @@ _HOMES = {
     "formatting": ("format_source",),
     "literals": ("format_duration", "parse_duration"),
     "parser": ("parse_expression", "parse_match", "parse_program", "parse_skip", "parse_type"),
-    "printer": ("print_expression", "print_match", "print_pattern", "print_program"),
+    "printer": ("print_expression", "print_match", "print_pattern", "print_program", "print_type"),
     "typecheck": ("CheckedPattern", "CheckedProgram", "Scope", "check_pattern", "check_program", "type_expr"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -60,6 +60,7 @@ __all__ = [
     "print_match",
     "print_pattern",
     "print_program",
+    "print_type",
     "type_expr",
 ]
 

@@ -82,7 +82,9 @@ class ExpressionBuilder:
     def path(self, parts: list[Any]) -> list[Token]:
         return parts[::2]
 
-    in_operand = path
+    def in_operand(self, parts: list[Any]) -> list[Token]:
+        first = parts[0]
+        return first if isinstance(first, list) else [first]
 
     def reference(self, parts: list[Any]) -> ast.Expr:
         name: Token = parts[0]

@@ -55,12 +55,12 @@ RESERVED = frozenset(
 )
 """Words that are names only in quotes."""
 
-BESIDE = frozenset({"after", "timeouts", "count", "matches", "cap"})
-"""Words that begin a clause beside certain others; the printer quotes them to be safe."""
+BESIDE = frozenset({"after", "timeouts", "count", "matches", "cap", "both", "leading", "trailing"})
+"""Words that are keywords beside certain others; the printer quotes them to be safe."""
 
 _LITERAL_PREFIXES = frozenset({"timestamp", "date", "double", "interval", "decimal"})
 _TRIM_ENDS = frozenset({"both", "leading", "trailing"})
-_CONTEXTUAL = BESIDE | _LITERAL_PREFIXES | _TRIM_ENDS
+_CONTEXTUAL = BESIDE | _LITERAL_PREFIXES
 
 _TOKEN = re.compile(
     rf"""
@@ -240,8 +240,8 @@ def _unreadable(text: str, position: int, places: Places, problems: list[Problem
         problems.append(Problem(message, places.span(position, line_end), hint))
         return len(text) if opener == "/*" else line_end
     span = places.span(position, position + 1)
-    hint = "declarations follow one another without a separator" if opener == ";" else None
-    problems.append(Problem(f"`{opener}` has no meaning in the language", span, hint))
+    remedy = "declarations follow one another without a separator" if opener == ";" else None
+    problems.append(Problem(f"`{opener}` has no meaning in the language", span, remedy))
     return position + 1
 
 
@@ -250,7 +250,7 @@ def classify(tokens: Sequence[Token]) -> list[Token]:
     literals = load_tables().literals
     result = []
     for index, token in enumerate(tokens):
-        type_ = token.type or literals[token.text.lower()]
+        type_: str = token.type or literals[token.text.lower()]
         word = token.word
         if word and token.type == "NAME" and word in literals and _is_keyword(word, tokens, index):
             type_ = literals[word]

@@ -14,7 +14,7 @@ from ostinato.patterns.build_program import ProgramBuilder
 from ostinato.patterns.diagnosis import explain, find_repair, misspelt, respelt
 from ostinato.patterns.errors import PatternError, Problem, Span
 from ostinato.patterns.lalr import Stuck, read
-from ostinato.patterns.lexer import Lexed, Token, classify, lex
+from ostinato.patterns.lexer import Token, classify, lex
 from ostinato.patterns.rewrite import bind_params, map_expr, name_params
 from ostinato.patterns.tables import load_tables
 from ostinato.patterns.types import DataType
@@ -35,7 +35,7 @@ def parse_program(text: str, filename: str = "<pattern>") -> ast.Program:
     problems = list(lexed.problems)
     declarations: list[ast.Declaration] = []
     raw = lexed.tokens
-    for start, end in _declarations(raw):
+    for start, end in declaration_bounds(raw):
         program = _read("program", raw[start:end], _end_of(raw, end), problems)
         if program is not None:
             declarations += program.declarations
@@ -138,7 +138,7 @@ _STARTS = {"stream": "(", "pattern": "on", "param": "=", "output": "to"}
 """What stands behind the name that stands behind the word that begins a declaration."""
 
 
-def _declarations(raw: Sequence[Token]) -> list[tuple[int, int]]:
+def declaration_bounds(raw: Sequence[Token]) -> list[tuple[int, int]]:
     """Where the declarations of a file begin and end.
 
     A declaration begins with its word if that is the first of a line and what follows looks like it, so that a
@@ -153,9 +153,3 @@ def _declarations(raw: Sequence[Token]) -> list[tuple[int, int]]:
             starts.append(index)
     bounds = list(zip(starts, [*starts[1:], len(raw)], strict=True))
     return [(start, end) for start, end in bounds if start < end]
-
-
-def tokens_of(text: str) -> tuple[Lexed, list[Token]]:
-    """The words of a text, raw and classified."""
-    lexed = lex(text)
-    return lexed, classify(lexed.tokens)
