@@ -13,7 +13,7 @@ The sequence is written as in a ``.cep`` file, so a repetition is consecutive un
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ostinato.patterns.ast import (
@@ -36,6 +36,7 @@ from ostinato.patterns.declarations import Event
 from ostinato.patterns.durations import DurationLike, duration_ms
 from ostinato.patterns.errors import PatternError, Problem, did_you_mean
 from ostinato.patterns.match import Match
+from ostinato.patterns.results import lower_result
 from ostinato.patterns.skipping import AfterMatchSkipStrategy
 
 ResultFunction = Callable[[Match], "Mapping[str, Any] | Sequence[Mapping[str, Any]] | None"]
@@ -60,14 +61,19 @@ class DeclaredPattern:
     Attributes:
         ast: the pattern.
         stream: the declaration of the stream it reads, or None where only its name was given.
-        function: is called with each `Match`, and gives a row (a dict), several, or None for no row. It is not called
-            where matches are only counted.
+        function: gives for a `Match` a row (a dict), several, or None for no row.
+        calls: is the function called for each match? It is not where matches are only counted, and where what it
+            returns could be told from its code: then that is the pattern's `emit`.
+        why_called: why it could not.
     """
 
-    def __init__(self, ast: Pattern, stream: Stream | None, function: ResultFunction) -> None:
+    def __init__(
+        self, ast: Pattern, stream: Stream | None, function: ResultFunction, why_called: str | None = None
+    ) -> None:
         self.ast = ast
         self.stream = stream
         self.function = function
+        self.why_called = why_called
         self.__name__ = ast.name
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
@@ -77,6 +83,10 @@ class DeclaredPattern:
     @property
     def name(self) -> str:
         return self.ast.name
+
+    @property
+    def calls(self) -> bool:
+        return not self.ast.emit and not self.ast.count
 
     def __call__(self, match: Match) -> Mapping[str, Any] | Sequence[Mapping[str, Any]] | None:
         """Call the function itself, as if it were not decorated."""
@@ -153,9 +163,9 @@ def pattern(
     Raises:
         PatternError: the text is wrong, a condition belongs to no stage, or Flink would refuse the pattern.
     """
-    from ostinato.patterns.build_patterns import with_conditions
     from ostinato.patterns.checks import check_structure
     from ostinato.patterns.parser import parse_match, parse_skip
+    from ostinato.patterns.rewrite import with_conditions
 
     items = parse_match(match)
     stream = _stream(on)
@@ -197,7 +207,16 @@ def pattern(
             cap=Cap(cap) if isinstance(cap, int) else cap,
         )
         check_structure(tree)
-        return DeclaredPattern(tree, stream, function)
+        reason = None
+        if not tree.emit and not tree.count:
+            single = frozenset(_singles(tree.items))
+            keys = stream.keys if stream is not None else ()
+            emitted = lower_result(function, tree, columns, keys, frozenset(stages), single)
+            if isinstance(emitted, str):
+                reason = emitted
+            else:
+                tree = replace(tree, emit=emitted)
+        return DeclaredPattern(tree, stream, function, reason)
 
     return declare
 

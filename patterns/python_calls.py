@@ -34,6 +34,7 @@ from ostinato.patterns.symbolic import (
     MatchedEvent,
     MatchedEvents,
     NotLoweredError,
+    OnlyEvent,
     Raises,
     Symbol,
     Value,
@@ -59,14 +60,32 @@ def _attribute(owner: Symbol, name: str, columns: Columns) -> Symbol:
         return Value(Column(name), known)
     if isinstance(owner, MatchedEvent):
         return Value(Aggregate(owner.function, owner.stage, name, owner.offset), known)
+    if isinstance(owner, OnlyEvent):
+        return Value(Column(name, owner.stage), known)
     if isinstance(owner, EachEvent):
         return EachField(owner.stage, name)
+    if isinstance(owner, MatchArgument):
+        return _of_match(owner, name, columns)
     if isinstance(owner, Constant):
         return _constant_attribute(owner.value, name)
     if isinstance(owner, Value) and (owner.type is None or isinstance(owner.type, Row)):
         inner = owner.type.field(name) if isinstance(owner.type, Row) else None
         return Value(Call("field", (owner.expr, Literal(name, STRING))), inner)
     raise NotLoweredError(f"the attribute `{name}` is read")
+
+
+def _of_match(match: MatchArgument, name: str, columns: Columns) -> Symbol:
+    """An attribute of a whole match."""
+    if name == "name":
+        return Constant(match.name)
+    if name in ("start", "end"):
+        return Value(Call("to_millis", (Call(f"match_{name}", ()),)), BIGINT)
+    if name == "key":
+        keys = [Value(Column(key), None if columns is None else columns.get(key)) for key in match.keys]
+        if len(keys) == 1:
+            return keys[0]
+        return Items("tuple", tuple(keys)) if keys else Constant(None)
+    raise NotLoweredError(f"`{name}` of the match is read")
 
 
 def _constant_attribute(owner: Any, name: str) -> Symbol:
@@ -100,13 +119,15 @@ def _item(owner: Symbol, index: Symbol, columns: Columns) -> Symbol:
         except (IndexError, TypeError):
             return Raises()
     if isinstance(key, str):
-        if isinstance(owner, (EventInHand, MatchedEvent, EachEvent)) or (
+        if isinstance(owner, (EventInHand, MatchedEvent, OnlyEvent, EachEvent)) or (
             isinstance(owner, Value) and (owner.type is None or isinstance(owner.type, Row))
         ):
             return _attribute(owner, key, columns)
-        if isinstance(owner, MatchArgument):
-            return MatchedEvents(key)
+        if isinstance(owner, MatchArgument) and key in owner.stages:
+            return OnlyEvent(key) if key in owner.single else MatchedEvents(key)
     if isinstance(key, int) and not isinstance(key, bool):
+        if isinstance(owner, Items) and owner.kind == "tuple" and key < len(owner.values):
+            return owner.values[key]
         if isinstance(owner, MatchedEvents):
             return MatchedEvent(owner.stage, *(("first", key) if key >= 0 else ("last", -key - 1)))
         if isinstance(owner, Value) and isinstance(owner.type, Array) and key >= 0:
@@ -129,7 +150,7 @@ def call_method(owner: Symbol, name: str, args: Sequence[Symbol], columns: Colum
         if isinstance(stage, Constant) and isinstance(stage.value, str):
             return MatchedEvents(stage.value)
         raise NotLoweredError("the stage of get_events_for_pattern is not constant")
-    if isinstance(owner, (EventInHand, MatchedEvent)) and name == "get" and len(args) == 1:
+    if isinstance(owner, (EventInHand, MatchedEvent, OnlyEvent)) and name == "get" and len(args) == 1:
         return item(owner, args[0], columns)
     if isinstance(owner, Constant) and isinstance(owner.value, (types.ModuleType, type)):
         function = _constant_attribute(owner.value, name)
@@ -248,7 +269,9 @@ _CONSTRUCTORS = (Decimal, dt.datetime, dt.date, dt.timedelta, range, frozenset, 
 
 
 def construct(function: Any, args: Sequence[Symbol], named: Mapping[str, Symbol]) -> Symbol | None:
-    """A constant made of constants, such as ``timedelta(minutes=5)``; None where it is something else."""
+    """A constant made of constants, such as ``timedelta(minutes=5)``, or a dict of names; None for anything else."""
+    if function is dict and not args:
+        return Items("dict", tuple(named.values()), tuple(named))
     given = [*args, *named.values()]
     if not any(function is each for each in _CONSTRUCTORS) or not all(isinstance(each, Constant) for each in given):
         return None
@@ -320,7 +343,9 @@ def _reduced(function: str, over: Symbol) -> Symbol:
     if not isinstance(over, Generator):
         raise NotLoweredError(f"`{function}` of something other than a loop over the events of a stage is called")
     if over.field is not None:
-        return Value(Aggregate(function, over.stage, over.field))
+        total = Aggregate(function, over.stage, over.field)
+        # the sum of nothing is 0 to Python, NULL to SQL
+        return Value(Call("coalesce", (total, Literal(0, BIGINT))) if function == "sum" else total)
     if function == "sum":
         return Value(Aggregate("count", over.stage, over.counted), BIGINT)
     raise NotLoweredError(f"`{function}` of constants is called")

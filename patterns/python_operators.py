@@ -28,6 +28,7 @@ from ostinato.patterns.symbolic import (
     MatchedEvent,
     MatchedEvents,
     NotLoweredError,
+    OnlyEvent,
     Raises,
     Symbol,
     Value,
@@ -139,7 +140,7 @@ def _described(symbol: Symbol) -> str:
         return "the event itself"
     if isinstance(symbol, MatchedEvents):
         return f"the list of events of `{symbol.stage}`"
-    if isinstance(symbol, MatchedEvent):
+    if isinstance(symbol, (MatchedEvent, OnlyEvent)):
         return f"an event of `{symbol.stage}` itself"
     if isinstance(symbol, Items):
         return f"a {symbol.kind}"
@@ -163,7 +164,7 @@ def truth(symbol: Symbol) -> Expr:
             return decided(symbol.condition, truth(symbol.then), truth(symbol.other))
         case Constant():
             return TRUE if symbol.value else FALSE
-        case MatchedEvents():
+        case MatchedEvents() | OnlyEvent():
             return Call("is_distinct_from", (Aggregate("count", symbol.stage), Literal(0, BIGINT)))
         case EventInHand() | MatchedEvent():
             return TRUE
@@ -295,6 +296,9 @@ def is_none(symbol: Symbol, negated: bool) -> Symbol:
             return Constant((operand.value is None) is not negated)
         if isinstance(operand, Value):
             return Value(Call("is_not_null" if negated else "is_null", (operand.expr,)), BOOLEAN)
+        if isinstance(operand, OnlyEvent):
+            present = truth(operand)
+            return Value(present if negated else negation(present), BOOLEAN)
         if isinstance(operand, EachField):
             return EachIsNotNone(operand.stage, operand.field, not negated)
         return Constant(negated)

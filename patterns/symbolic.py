@@ -63,7 +63,20 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class MatchArgument:
-    """The argument of a result function: a whole match."""
+    """The argument of a result function: a whole match of the pattern `name`, with its key columns, its stages, and
+    those of them that are given as one event."""
+
+    name: str
+    keys: tuple[str, ...]
+    stages: frozenset[str]
+    single: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class OnlyEvent:
+    """The event of a stage that takes one at most, or None."""
+
+    stage: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +194,7 @@ Symbol: TypeAlias = (
     | EventInHand
     | Context
     | MatchArgument
+    | OnlyEvent
     | MatchedEvents
     | MatchedEvent
     | EachEvent
