@@ -1,7 +1,4 @@
-"""``make demo``: finds suspicious logins in a generated log, in a temporary folder.
-
-    python examples/login/demo.py [--events 200000] [--rows 12]
-"""
+"""``make demo``: finds suspicious logins in a generated log, in a temporary folder."""
 
 from __future__ import annotations
 
