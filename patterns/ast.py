@@ -60,7 +60,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """``count/sum/avg/min/max/first/last`` over the events matched so far for `stage`.
+    """``count/sum/avg/min/max/first/last`` over the events matched so far for `stage`, and in what is emitted
+    ``collect/collect_distinct`` (an array).
 
     `operand` None is ``count(stage)``. `offset` is the n of ``first(x, n)`` and ``last(x, n)``:
     0 is the first (last) event, 1 the one after (before) it.

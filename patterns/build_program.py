@@ -231,9 +231,14 @@ class ProgramBuilder(PatternBuilder):
                 self.problem(f"option `{name.value}` is given twice", name, "keep one")
         return tuple((name.value, value) for name, value in options)
 
+    def option_name(self, parts: list[Any]) -> list[Token]:
+        first = parts[0]
+        return first if isinstance(first, list) else [first]
+
     def option(self, parts: list[Any]) -> tuple[Token, Any]:
-        path, _, value = parts
-        first: Token = path[0]
+        path: list[Token] = parts[0]
+        value: ast.Literal = parts[2]
+        first = path[0]
         span = cover(path)
         assert span is not None
         name = Token("NAME", first.text, ".".join(token.value for token in path), first.start, span)

@@ -13,7 +13,7 @@ from ostinato.patterns import ast
 from ostinato.patterns.arithmetic_check import arithmetic
 from ostinato.patterns.conversions import UNKNOWN, can_cast, clash_hint, constant, convert, unify
 from ostinato.patterns.errors import PatternError, Problem, Span, did_you_mean
-from ostinato.patterns.functions import FUNCTIONS, Function, Kind, Result, known_names
+from ostinato.patterns.functions import COLLECTING, FUNCTIONS, Function, Kind, Result, known_names
 from ostinato.patterns.literals import BIGINT_MAX, BIGINT_MIN
 from ostinato.patterns.scope import Scope
 from ostinato.patterns.typed import Apply, Constant, Current, Matched, Opaque, Typed
@@ -183,6 +183,10 @@ class ExpressionChecker:
         type_ = scope.columns.get(operand)
         if type_ is None:
             return self._unknown_column(operand, expr.span)
+        if function in COLLECTING and not scope.output:
+            return self.wrong(
+                f"`{function}` grows with the match, so it is for `emit` only", expr.span, "count, sum, first … do not"
+            )
         result = _aggregate_type(function, type_)
         if result is None:
             return self.wrong(f"there is no `{function}` of {_a(type_)}", expr.span)
@@ -422,6 +426,8 @@ def _aggregate_type(function: str, type_: DataType) -> DataType | None:
         return BIGINT
     if function in ("first", "last"):
         return type_
+    if function in COLLECTING:
+        return Array(type_)
     if function in ("min", "max"):
         return None if isinstance(type_, (Array, Row)) else type_
     if not is_numeric(type_):

@@ -68,7 +68,7 @@ def _partners(old: Sequence[Token], new: Sequence[Token]) -> dict[int, int]:
     old_bounds, new_bounds = declaration_bounds(old), declaration_bounds(new)
     if len(old_bounds) != len(new_bounds):
         old_bounds, new_bounds = [(0, len(old))], [(0, len(new))]
-    pairs = {}
+    pairs: dict[int, int] = {}
     for (start, end), (new_start, new_end) in zip(old_bounds, new_bounds, strict=True):
         before, after = [_shape(t) for t in old[start:end]], [_shape(t) for t in new[new_start:new_end]]
         for block in SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks():

@@ -54,7 +54,10 @@ class Function:
         return self.parameters[min(index, len(self.parameters) - 1)]
 
 
-AGGREGATES = ("count", "sum", "avg", "min", "max", "first", "last")
+COLLECTING = ("collect", "collect_distinct")
+"""Aggregates that give an array; they are for `emit` only, since they grow with the match."""
+
+AGGREGATES = ("count", "sum", "avg", "min", "max", "first", "last", *COLLECTING)
 """Functions over the events matched so far for a stage."""
 
 EXTRACT_PARTS = ("year", "month", "day", "hour", "minute", "second", "millisecond", "dow", "doy", "epoch")

@@ -264,6 +264,8 @@ def _is_keyword(word: str, tokens: Sequence[Token], index: int) -> bool:
         return False
     if word not in _CONTEXTUAL:
         return True
+    if word == "matches":
+        return before in ("count", "partial")
     after = tokens[index + 1] if index + 1 < len(tokens) else None
     if before == "as" or after is None:
         return False
@@ -272,8 +274,6 @@ def _is_keyword(word: str, tokens: Sequence[Token], index: int) -> bool:
     if word in _TRIM_ENDS:
         opened = before == "(" and index > 1 and tokens[index - 2].text.lower() == "trim"
         return opened and after.type in ("STRING", "NAME")
-    if word == "matches":
-        return before in ("count", "partial")
     if word == "cap":
         return after.type == "INTEGER"
     return after.text.lower() == {"after": "match", "timeouts": "into", "count": "matches"}[word]

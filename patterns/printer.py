@@ -265,9 +265,37 @@ def _connector(connector: ast.Connector) -> str:
     if connector.format is not None:
         text += f" format {quote_name(connector.format)}"
     if connector.options:
-        options = ", ".join(f"{_path(tuple(name.split('.')))} = {_option(value)}" for name, value in connector.options)
+        options = ", ".join(f"{_option_name(name)} = {_option(value)}" for name, value in connector.options)
         text += f" ({options})"
     return text
+
+
+_OPTION_WORDS = frozenset(
+    {
+        "pattern",
+        "match",
+        "output",
+        "stream",
+        "param",
+        "define",
+        "emit",
+        "into",
+        "within",
+        "until",
+        "null",
+        "case",
+        "cast",
+        "in",
+        "between",
+        "like",
+        "regexp",
+    }
+)
+"""Words of the language that are names of options all the same."""
+
+
+def _option_name(name: str) -> str:
+    return name if name in _OPTION_WORDS else _path(tuple(name.split(".")))
 
 
 def _option(value: Any) -> str:

@@ -34,6 +34,8 @@ class Current:
 class Matched:
     """What the events matched so far for `stage` give: ``count sum avg min max first last`` of column `name`.
 
+    In outputs also ``collect collect_distinct`` (an array of the values that are not NULL, in match order; distinct:
+    each once, where it comes first), and ``start end`` with an empty stage: times of the whole match.
     ``count`` without a name counts events. `offset` is that of first and last. ``a.x`` of another stage is
     ``last(a.x)``.
     """
