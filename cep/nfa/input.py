@@ -15,7 +15,7 @@ from ostinato.cep.jit import kernels
 from ostinato.cep.nfa import ordering
 from ostinato.cep.nfa.compile import CompiledSet, needed_columns, schema_of, stored_columns
 from ostinato.cep.nfa.events import Parts
-from ostinato.cep.nfa.keys import KeyCodec
+from ostinato.cep.nfa.keys import KeyCodec, key_bytes
 from ostinato.cep.strings import Interner
 from ostinato.patterns.typed import Typed
 from ostinato.patterns.types import STRING
@@ -77,7 +77,7 @@ class KeyedInput:
         key = self.keys.intern(self.codec.encode(batch.columns, rows))
         memo: dict[Typed, Vector] = {}
         words = self._compiled.layout.words
-        bits = np.zeros((rows, max(1, len(words))), np.int64)
+        bits = np.zeros((rows, self.words), np.int64)
         for word, conditions in enumerate(words):
             for bit, condition in enumerate(conditions):
                 holding = predicate(condition, batch.columns, rows, memo)
@@ -90,6 +90,15 @@ class KeyedInput:
         """Let events wait that have been through `process`, here or where a snapshot was taken."""
         if len(pending):
             self._pending.append(pending)
+
+    @property
+    def words(self) -> int:
+        """Condition words per event."""
+        return max(1, len(self._compiled.layout.words))
+
+    def decode_keys(self, codes: IntArray) -> dict[str, Vector]:
+        """The key columns of keys."""
+        return self.codec.decode(key_bytes(self.keys, codes))
 
     def release(self, watermark: int) -> Released | None:
         """The events at or before the watermark, in order; the others go on waiting. None where there are none."""
@@ -122,10 +131,6 @@ class KeyedInput:
         for part in self._pending:
             part.key = mapping[part.key]
         return mapping
-
-    def cells_of(self, columns: Mapping[str, Vector], rows: int) -> tuple[IntArray, Flags]:
-        """The cells of events whose columns are at hand."""
-        return self._cells(columns, rows, {})
 
     def _cells(self, columns: Mapping[str, Vector], rows: int, memo: dict[Typed, Vector]) -> tuple[IntArray, Flags]:
         plan = self._compiled.plan

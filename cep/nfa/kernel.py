@@ -42,7 +42,9 @@ from ostinato.cep.nfa.pools import (
 TAKE, IGNORE, KILL = 0, 1, 2
 FINAL = -2
 DONE = -2
-NEVER = 2**62
+NEVER = 2**63 - 1
+"""Later than the end of all time, which is 2**62."""
+NO_LIMIT = 2**62
 
 # what `control[STATUS]` says when the kernel stops
 RUNNING, FULL, CAPPED, MISSED_STAGE, SKIP_TO_SELF = 0, 1, 2, 3, 4
@@ -130,7 +132,7 @@ def run_events(tables, machine, space, order, begin, times, keys, bits, seq, hoo
             scratch.fresh[control[FRESH]] = slot
             control[FRESH] += 1
         release_slot(space, slot)
-        if space.keys.first[key] >= 0 and space.keys.sweep[key] == 0 and control[SWEEP_AFTER] < NEVER:
+        if space.keys.first[key] >= 0 and space.keys.sweep[key] == 0 and control[SWEEP_AFTER] < NO_LIMIT:
             add_sweep(space, key, time + control[SWEEP_AFTER])
     return len(order)
 
@@ -179,6 +181,8 @@ def step(tables, machine, space, instance, row, time, seq, slot, bits, starts, h
         # nobody watches the moment of expiry, else a timer would have come first
         expire(tables, space, instance, time)
         run = instances.head[instance]
+    if instances.pruned_head[instance] >= 0:
+        forget_pruned(space, instance)
     word = bits[row, tables.word[pattern]]
     control[WAITING] = -1
     control[LAST_WAITING] = -1
@@ -484,7 +488,10 @@ def settle(tables, space, instance, row, time):
                 control[FAILED_KEY] = instances.key[instance]
                 return
             while instances.head[instance] >= 0 and runs.start_seq[instances.head[instance]] < upto:
-                drop_first(space, instance)
+                if row < 0 and tables.reports_timeouts[pattern] != 0:
+                    set_aside(tables, space, instance)
+                else:
+                    drop_first(space, instance)
             while instances.done_head[instance] >= 0 and runs.start_seq[instances.done_head[instance]] < upto:
                 pruned = instances.done_head[instance]
                 instances.done_head[instance] = runs.next[pruned]
@@ -492,6 +499,84 @@ def settle(tables, space, instance, row, time):
                     instances.done_tail[instance] = -1
                 release(space, runs.node[pruned])
                 free_run(space, pruned)
+
+
+def set_aside(tables, space, instance):
+    """Prune the oldest partial match of an instance, but keep it in mind until the key's next event (see `Instances`)."""
+    runs, instances = space.runs, space.instances
+    run = instances.head[instance]
+    if tables.pending[runs.state[run]] != 0:
+        drop_first(space, instance)
+        return
+    instances.head[instance] = runs.next[run]
+    if runs.next[run] < 0:
+        instances.tail[instance] = -1
+    instances.count[instance] -= 1
+    runs.next[run] = -1
+    last = instances.pruned_head[instance]
+    if last < 0:
+        instances.pruned_head[instance] = run
+        return
+    while runs.next[last] >= 0:
+        last = runs.next[last]
+    runs.next[last] = run
+
+
+def forget_pruned(space, instance):
+    """The key's next event has come: what was pruned before it is gone."""
+    runs, instances = space.runs, space.instances
+    run = instances.pruned_head[instance]
+    instances.pruned_head[instance] = -1
+    while run >= 0:
+        following = runs.next[run]
+        space.keys.runs[instances.key[instance]] -= 1
+        release(space, runs.node[run])
+        free_run(space, run)
+        run = following
+
+
+def report_pruned(tables, space, instance, time):
+    """Report those of the pruned partial matches whose time is up."""
+    runs, instances = space.runs, space.instances
+    before = -1
+    run = instances.pruned_head[instance]
+    while run >= 0:
+        following = runs.next[run]
+        if is_over(tables, space, instance, run, time):
+            if before >= 0:
+                runs.next[before] = following
+            else:
+                instances.pruned_head[instance] = following
+            space.keys.runs[instances.key[instance]] -= 1
+            time_out(tables, space, instance, run, time)
+        else:
+            before = run
+        run = following
+
+
+def is_over(tables, space, instance, run, time):
+    """Is a partial match's time up?"""
+    runs = space.runs
+    within = tables.within[space.instances.pattern[instance]]
+    gap = tables.gap[runs.state[run]]
+    return (gap > 0 and time - runs.last_time[run] >= gap) or (within > 0 and time - runs.start_time[run] >= within)
+
+
+def time_out(tables, space, instance, run, time):
+    """End a partial match that is on no list any more, with a report where one is wanted."""
+    runs, instances = space.runs, space.instances
+    pattern = instances.pattern[instance]
+    within = tables.within[pattern]
+    gap = tables.gap[runs.state[run]]
+    by_gap = gap > 0 and time - runs.last_time[run] >= gap
+    by_start = within > 0 and time - runs.start_time[run] >= within
+    if tables.reports_timeouts[pattern] != 0 and (by_start or tables.silent[runs.state[run]] == 0):
+        due = runs.last_time[run] + gap if by_gap else runs.start_time[run] + within
+        key = instances.key[instance]
+        emit(space, pattern, key, TIMEOUT, runs.node[run], -1, due, runs.start_time[run], runs.start_seq[run])
+    else:
+        release(space, runs.node[run])
+    free_run(space, run)
 
 
 def skip_position(tables, space, pattern, node, first):
@@ -582,19 +667,15 @@ def expire(tables, space, instance, time):
     A partial match in a pending state has outlasted the negation at the pattern's end: it is a match.
     """
     runs, instances = space.runs, space.instances
-    pattern = instances.pattern[instance]
-    within = tables.within[pattern]
+    if instances.pruned_head[instance] >= 0:
+        report_pruned(tables, space, instance, time)
     before = -1
     run = instances.head[instance]
     waiting = -1
     last_waiting = -1
     while run >= 0:
         following = runs.next[run]
-        state = runs.state[run]
-        gap = tables.gap[state]
-        by_gap = gap > 0 and time - runs.last_time[run] >= gap
-        by_start = within > 0 and time - runs.start_time[run] >= within
-        if not by_gap and not by_start:
+        if not is_over(tables, space, instance, run, time):
             before = run
             run = following
             continue
@@ -606,7 +687,7 @@ def expire(tables, space, instance, time):
             instances.tail[instance] = before
         instances.count[instance] -= 1
         space.keys.runs[instances.key[instance]] -= 1
-        if tables.pending[state] != 0:
+        if tables.pending[runs.state[run]] != 0:
             runs.state[run] = DONE
             runs.next[run] = -1
             if last_waiting < 0:
@@ -615,13 +696,7 @@ def expire(tables, space, instance, time):
                 runs.next[last_waiting] = run
             last_waiting = run
         else:
-            if tables.reports_timeouts[pattern] != 0 and not (by_gap and not by_start and tables.silent[state] != 0):
-                due = runs.last_time[run] + gap if by_gap else runs.start_time[run] + within
-                key = instances.key[instance]
-                emit(space, pattern, key, TIMEOUT, runs.node[run], -1, due, runs.start_time[run], runs.start_seq[run])
-            else:
-                release(space, runs.node[run])
-            free_run(space, run)
+            time_out(tables, space, instance, run, time)
         run = following
     if waiting >= 0:
         keep_done(space, instance, waiting)
@@ -791,6 +866,7 @@ def new_instance(space, key, pattern):
     instances.tail[instance] = -1
     instances.done_head[instance] = -1
     instances.done_tail[instance] = -1
+    instances.pruned_head[instance] = -1
     instances.count[instance] = 0
     instances.held_deadline[instance] = -1
     instances.next[instance] = space.keys.first[key]
@@ -823,7 +899,8 @@ def find_before(space, instance):
 
 def is_idle(space, instance):
     """Is only the start state left?"""
-    return space.instances.head[instance] < 0 and space.instances.done_head[instance] < 0
+    instances = space.instances
+    return instances.head[instance] < 0 and instances.done_head[instance] < 0 and instances.pruned_head[instance] < 0
 
 
 def count_done(space, instance):

@@ -31,12 +31,12 @@ class KeyCodec:
             return vectors[0].strings
         if self._text:
             texts = vectors[0].to_list()
-            return _of_bytes([NULL_KEY if text is None else text.encode("utf-8", "surrogatepass") for text in texts])
+            return of_bytes([NULL_KEY if text is None else text.encode("utf-8", "surrogatepass") for text in texts])
         if len(vectors) == 1 and vectors[0].valid is None and vectors[0].array.dtype == np.int64:
             data = np.ascontiguousarray(vectors[0].array).view(np.uint8)
             return Strings(data, np.arange(rows, dtype=np.int64) * 8, np.full(rows, 8, np.int32))
         encode = msgspec.msgpack.Encoder().encode
-        return _of_bytes([encode(values) for values in zip(*(vector.to_list() for vector in vectors), strict=True)])
+        return of_bytes([encode(values) for values in zip(*(vector.to_list() for vector in vectors), strict=True)])
 
     def decode(self, keys: Sequence[bytes]) -> dict[str, Vector]:
         """The key columns of encoded keys."""
@@ -58,7 +58,8 @@ class KeyCodec:
         }
 
 
-def _of_bytes(values: Sequence[bytes]) -> Strings:
+def of_bytes(values: Sequence[bytes]) -> Strings:
+    """Encoded keys as a text column."""
     length = np.fromiter((len(value) for value in values), np.int32, len(values))
     start = np.zeros(len(values), np.int64)
     if len(values) > 1:

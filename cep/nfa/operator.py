@@ -2,53 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from ostinato.cep.batch import Batch, IntArray, Vector
-from ostinato.cep.nfa.compile import (
-    compile_patterns,
-    is_linear,
-)
-from ostinato.cep.nfa.counting import LinearCounter
-from ostinato.cep.nfa.output import Output
-from ostinato.cep.nfa.snapshot import restore_groups, snapshot_groups
+from ostinato.cep.batch import MIN_TIME, Batch
+from ostinato.cep.nfa.compile import CompiledSet, compile_patterns
+from ostinato.cep.nfa.counter import LinearCounter
+from ostinato.cep.nfa.groups import GroupedState
+from ostinato.cep.nfa.input import KeyedInput, Released
+from ostinato.cep.nfa.matcher import Matcher, MatchError
+from ostinato.cep.nfa.output import ResultReader, Select, count_batch
+from ostinato.cep.nfa.snapshot import SnapshotError
 from ostinato.patterns.typecheck import CheckedPattern
 
+__all__ = ["MatchError", "MatchOperator", "PatternStats", "SnapshotError"]
+
 KEYS_BEFORE_SWEEP = 1 << 16
-"""Keys that must have been seen before those without state are forgotten."""
-
-
-class MatchError(Exception):
-    """Matching cannot go on: a cap was exceeded, or a skip strategy has nothing to skip to."""
+"""Keys that must have come since the last time before those without state are looked for and forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
 class PatternStats:
-    """What a pattern has done so far, and the partial matches it has now."""
+    """What a pattern has done so far, and the partial matches it has now.
+
+    `partial_matches` of a pattern whose matches are counted without enumerating them is 0: it has none one by one.
+    """
 
     matches: int
     timeouts: int
     partial_matches: int
     dropped: int
-
-
-@dataclass(slots=True)
-class _Pending:
-    """Events that wait for the watermark, in order of arrival."""
-
-    time: IntArray
-    key: IntArray
-    bits: IntArray
-    cells: IntArray
-    null: np.ndarray[Any, np.dtype[np.uint8]]
-    columns: Mapping[str, Vector]
-
-    def __len__(self) -> int:
-        return len(self.time)
 
 
 class MatchOperator:
@@ -63,40 +49,46 @@ class MatchOperator:
         patterns: Sequence[CheckedPattern],
         *,
         key_groups: int = 128,
-        outputs: Mapping[str, Output] | None = None,
+        selects: Mapping[str, Select] | None = None,
     ) -> None:
         """Compile the patterns.
 
         Args:
             patterns: checked patterns over the same stream.
-            key_groups: in how many groups keys are snapshotted.
-            outputs: for patterns whose rows a Python function makes of each match, by the pattern's name.
+            key_groups: in how many groups keys are snapshotted; fixed for the life of a job.
+            selects: by the pattern's name, Python functions that make the output row of each match.
         """
         if len({checked.stream for checked in patterns}) != 1:
             raise ValueError("a match operator runs patterns over one stream")
+        self.compiled: CompiledSet = compile_patterns(patterns)
         self.key_groups = key_groups
-        linear = [is_linear(checked, compile_patterns([checked]), 0) for checked in patterns]
-        self._counters = [
-            LinearCounter(compile_patterns([checked]), key_groups)
-            for checked, fits in zip(patterns, linear, strict=True)
-            if fits
-        ]
-        enumerated = [checked for checked, fits in zip(patterns, linear, strict=True) if not fits]
-        self._matcher = _Matcher(enumerated, key_groups, outputs or {}) if enumerated else None
-        self._parts: list[_Matcher | LinearCounter] = [*self._counters]
-        if self._matcher is not None:
-            self._parts.append(self._matcher)
-        self.columns: frozenset[str] = frozenset().union(*(part.columns for part in self._parts))
         self.events = 0
+        self._input = KeyedInput(self.compiled)
+        self._counters = [LinearCounter(self.compiled, number) for number in sorted(self.compiled.linear)]
+        self._matcher = Matcher(self.compiled, self._input.texts, self._input.stored)
+        self._reader = ResultReader(self.compiled, self._matcher, self._input, selects or {})
+        self._keys_after_sweep = 0
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns of its stream that it reads."""
+        return self._input.columns
+
+    @property
+    def watermark(self) -> int:
+        """How far time has moved."""
+        return self._input.watermark
+
+    @property
+    def waiting(self) -> int:
+        """Events that wait for the watermark."""
+        return sum(len(part) for part in self._input.waiting)
 
     def process(self, batch: Batch) -> None:
         """Take in events; they wait for the watermark."""
-        if len(batch) == 0:
-            return
-        self.events += len(batch)
-        memo: dict[Any, Vector] = {}
-        for part in self._parts:
-            part.process(batch, memo)
+        if len(batch):
+            self.events += len(batch)
+            self._input.process(batch)
 
     def advance(self, watermark: int) -> list[Batch]:
         """Match all events at or before `watermark` (ms) and move time there. Returns what came out, by output.
@@ -104,28 +96,80 @@ class MatchOperator:
         Raises:
             MatchError: a pattern's cap says to fail, or ``after match skip to … or fail`` has nothing to skip to.
         """
-        return [batch for part in self._parts for batch in part.advance(watermark)]
+        released = self._input.release(watermark)
+        out: list[Batch] = []
+        if released is not None:
+            out += self._count(released)
+        if len(self._counters) < len(self.compiled.patterns):
+            if released is not None:
+                self._matcher.run(released, len(self._input.keys))
+            if self._input.watermark > MIN_TIME:
+                self._matcher.advance(self._input.watermark)
+            if released is not None:
+                self._matcher.keep_events(released)
+            out += self._reader.read()
+        if len(self._input.keys) > 2 * self._keys_after_sweep + KEYS_BEFORE_SWEEP:
+            self._forget_keys()
+        return out
 
     @property
     def stats(self) -> dict[str, PatternStats]:
-        """What each pattern did."""
-        return {name: stats for part in self._parts for name, stats in part.stats().items()}
-
-    @property
-    def watermark(self) -> int:
-        """How far time has moved."""
-        return self._parts[0].watermark
+        """What each pattern did, by its name."""
+        partial = self._matcher.partial_matches()
+        dropped = self._matcher.space.scratch.dropped
+        counted = {counter.number: counter.matches for counter in self._counters}
+        return {
+            checked.pattern.name: PatternStats(
+                counted.get(number, self._reader.matches[number]),
+                self._reader.timeouts[number],
+                int(partial[number]),
+                int(dropped[number]),
+            )
+            for number, checked in enumerate(self.compiled.patterns)
+        }
 
     def snapshot(self) -> dict[int, bytes]:
         """The state of every key group that has any, as bytes of a versioned, checksummed format."""
-        return snapshot_groups([part.snapshot() for part in self._parts], self.watermark)
+        return self._state().snapshot()
 
     def restore(self, groups: Mapping[int, bytes]) -> None:
         """Take over the state of some key groups; the operator must be new.
 
         Raises:
-            SnapshotError: the bytes are damaged, or of other patterns.
+            SnapshotError: the bytes are damaged, of another format, or of other patterns.
         """
-        states, watermark = restore_groups(groups, len(self._parts))
-        for part, state in zip(self._parts, states, strict=True):
-            part.restore(state, watermark)
+        self._state().restore(groups)
+
+    def _state(self) -> GroupedState:
+        return GroupedState(self.key_groups, self._fingerprint(), self._input, self._matcher, self._counters)
+
+    def _fingerprint(self) -> str:
+        """What the meaning of stored states depends on."""
+        compiled = self.compiled
+        parts = [
+            repr((checked.pattern.name, automaton, sorted((str(a), b) for a, b in bits.items())))
+            for checked, automaton, bits in zip(compiled.patterns, compiled.automata, compiled.layout.bits, strict=True)
+        ]
+        parts.append(repr((compiled.plan.columns, compiled.plan.widths, self._input.stored, self._input.codec.columns)))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def _count(self, released: Released) -> list[Batch]:
+        out = []
+        for counter in self._counters:
+            rows, counts = counter.run(released, len(self._input.keys))
+            if len(rows):
+                checked = self.compiled.patterns[counter.number]
+                keys = self._input.decode_keys(released.key[rows])
+                out.append(count_batch(checked, keys, released.time[rows], counts))
+        return out
+
+    def _forget_keys(self) -> None:
+        """Keys without state cost memory for nothing: their codes are given to others."""
+        for counter in self._counters:
+            counter.forget(self._input.watermark)
+        live = np.concatenate([self._matcher.live_keys(), *[counter.live_keys() for counter in self._counters]])
+        mapping = self._input.renumber_keys(live)
+        self._matcher.renumber_keys(mapping)
+        for counter in self._counters:
+            counter.renumber_keys(mapping)
+        self._keys_after_sweep = len(self._input.keys)

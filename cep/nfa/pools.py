@@ -48,7 +48,12 @@ class Slots(NamedTuple):
 
 
 class Instances(NamedTuple):
-    """Patterns at work on keys. `generation` changes when a row is freed, so that old timers are known."""
+    """Patterns at work on keys. `generation` changes when a row is freed, so that old timers are known.
+
+    `pruned_head`: partial matches that a skip strategy pruned while no event was in hand. Flink would still report those
+    whose time is up before the key's next event, because its time moves from event to event; so do we, however often
+    time moves in between.
+    """
 
     next: Ints32
     key: Ints32
@@ -57,6 +62,7 @@ class Instances(NamedTuple):
     tail: Ints32
     done_head: Ints32
     done_tail: Ints32
+    pruned_head: Ints32
     count: Ints32
     generation: Ints32
     held_deadline: Ints
@@ -187,7 +193,7 @@ def make_space(patterns: int, widest: int, width: int, keys: int = 1024) -> Spac
     control = np.zeros(CONTROL_SIZE, np.int64)
     for head in _FREE_HEAD.values():
         control[head] = -1
-    control[NEXT_DEADLINE] = 2**62
+    control[NEXT_DEADLINE] = 2**63 - 1
     scratch = Scratch(
         *(np.zeros(max(1, widest), np.int32) for _ in range(3)),
         np.zeros(patterns, np.int64),

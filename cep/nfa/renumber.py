@@ -19,7 +19,7 @@ def renumber(space: Space, mapping: npt.NDArray[np.int64]) -> Space:
     # rows that are free keep whatever code they had: it is set anew when they are used
     instances = space.instances
     used = instances.count > 0
-    used |= instances.done_head >= 0
+    used |= (instances.done_head >= 0) | (instances.pruned_head >= 0)
     instances.key[used] = mapping[instances.key[used]]
     ring = (space.control[SWEEP_HEAD] + np.arange(space.control[SWEEP_COUNT])) % len(space.timers.sweep_key)
     space.timers.sweep_key[ring] = mapping[space.timers.sweep_key[ring]]

@@ -78,7 +78,7 @@ def unpack_vector(type_: DataType, packed: list[Any]) -> Vector:
         start = np.zeros(len(length), np.int64)
         np.cumsum(length[:-1], out=start[1:])
         return Vector(type_, Strings(np.frombuffer(values[0], np.uint8).copy(), start, length), valid)
-    if physical_dtype(type_) == object:
+    if physical_dtype(type_).hasobject:
         held = np.empty(len(values), object)
         held[:] = values
         return Vector(type_, held, valid)

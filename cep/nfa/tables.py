@@ -292,16 +292,21 @@ class _Tabulation:
 
     def _terms(self, number: int, formula: Formula) -> None:
         for term in terms(formula):
-            care, want = self._masks(number, term)
-            self._add(care=care, want=want)
+            masks = self._masks(number, term)
+            if masks is not None:
+                self._add(care=masks[0], want=masks[1])
 
-    def _masks(self, number: int, term: Term) -> tuple[int, int]:
+    def _masks(self, number: int, term: Term) -> tuple[int, int] | None:
+        """Which bits a term looks at and what it wants of them; None where that cannot be: two stages with the same
+        condition have the same bit, and one of them was to be true, the other not."""
         bits = self._layout.bits[number]
-        care = want = 0
-        for atom, wanted in term:
-            care |= bits[atom]
-            want |= bits[atom] if wanted else 0
-        return care, want
+        wanted = unwanted = 0
+        for atom, positive in term:
+            if positive:
+                wanted |= bits[atom]
+            else:
+                unwanted |= bits[atom]
+        return None if wanted & unwanted else (wanted | unwanted, wanted)
 
     def _conditions(self, number: int, atoms: Sequence[Atom]) -> None:
         known = self._layout.iterative_of[number]
@@ -336,13 +341,15 @@ class _Tabulation:
             if step.move is not Move.TAKE:
                 continue
             for term in terms(step.guard):
-                care, want = self._masks(number, frozenset(pair for pair in term if pair[0] not in known))
+                masks = self._masks(number, frozenset(pair for pair in term if pair[0] not in known))
+                if masks is None:
+                    continue
+                care, want = masks
                 for atom, wanted in term:
                     if wanted and atom in known:
                         care |= known[atom][1]
                         want |= known[atom][1]
-                if care & want == want:
-                    guard.add((care, want))
+                guard.add((care, want))
         word = self._layout.word_of_pattern[number]
         members = self._groups.setdefault((word, frozenset(guard)), [])
         members.append(number)

@@ -6,6 +6,7 @@ from ostinato.cep.nfa.kernel import add_gap_timers, add_sweep, add_timer, new_in
 from ostinato.cep.nfa.pools import FREE_NODE, FREE_RUN, FREE_SLOT, NODES_LEFT, RUNS_LEFT, SLOTS_LEFT, SWEEP_AFTER
 
 INSTANCES, RUNS, NODES, EVENTS = 0, 1, 2, 3
+LISTS = 3
 
 
 def count_rows(space, keys, counts):
@@ -17,8 +18,8 @@ def count_rows(space, keys, counts):
         instance = space.keys.first[key]
         while instance >= 0:
             counts[INSTANCES] += 1
-            for head in (instances.head[instance], instances.done_head[instance]):
-                run = head
+            for which in range(LISTS):
+                run = first_of(space, instance, which)
                 while run >= 0:
                     counts[RUNS] += 1
                     run = runs.next[run]
@@ -29,8 +30,8 @@ def export_keys(space, keys, instance_rows, run_rows, node_rows, event_slots, no
     """Write out what the keys have.
 
     Args:
-        instance_rows int64[n, 4]: position of the key in `keys`, pattern, number of runs, number of held matches.
-        run_rows int64[n, 6]: state, time and number of the first event, time of the last, node, and the row in the pool.
+        instance_rows int64[n, 5]: position of the key in `keys`, pattern, and the lengths of its lists.
+        run_rows int64[n, 6]: state, time and number of the first event, time of the last, node, row in the pool.
         node_rows int64[n, 3]: parent, stage, event; by position in this array.
         event_slots int64[n]: the slots of the events.
         node_map, slot_map int32[...]: all -1, and -1 again afterwards.
@@ -47,8 +48,8 @@ def export_keys(space, keys, instance_rows, run_rows, node_rows, event_slots, no
             counts[INSTANCES] += 1
             instance_rows[at, 0] = index
             instance_rows[at, 1] = instances.pattern[instance]
-            for which in range(2):
-                run = instances.head[instance] if which == 0 else instances.done_head[instance]
+            for which in range(LISTS):
+                run = first_of(space, instance, which)
                 before = counts[RUNS]
                 while run >= 0:
                     row = counts[RUNS]
@@ -147,7 +148,7 @@ def import_keys(tables, space, keys, instance_rows, run_rows, node_rows, event_t
         key = keys[instance_rows[index, 0]]
         pattern = instance_rows[index, 1]
         instance = new_instance(space, key, pattern)
-        for which in range(2):
+        for which in range(LISTS):
             before = -1
             for _ in range(instance_rows[index, 2 + which]):
                 run = control[FREE_RUN]
@@ -170,21 +171,32 @@ def import_keys(tables, space, keys, instance_rows, run_rows, node_rows, event_t
             add_sweep(space, key, now + control[SWEEP_AFTER])
 
 
+def first_of(space, instance, which):
+    """The first of an instance's runs (0), held matches (1), or pruned runs (2)."""
+    instances = space.instances
+    if which == 0:
+        return instances.head[instance]
+    return instances.done_head[instance] if which == 1 else instances.pruned_head[instance]
+
+
 def link(space, instance, which, before, run):
-    """Append a run to an instance's list of runs (0) or held matches (1)."""
+    """Append a run to one of an instance's lists."""
     instances = space.instances
     if before >= 0:
         space.runs.next[before] = run
     elif which == 0:
         instances.head[instance] = run
-    else:
+    elif which == 1:
         instances.done_head[instance] = run
+    else:
+        instances.pruned_head[instance] = run
+    if which == 1:
+        instances.done_tail[instance] = run
+        return
+    space.keys.runs[instances.key[instance]] += 1
     if which == 0:
         instances.tail[instance] = run
         instances.count[instance] += 1
-        space.keys.runs[instances.key[instance]] += 1
-    else:
-        instances.done_tail[instance] = run
 
 
 def set_timers(tables, space, instance, pattern):
@@ -195,10 +207,12 @@ def set_timers(tables, space, instance, pattern):
     if within > 0 and run >= 0 and tables.precise[pattern] == 0 and instances.done_head[instance] >= 0:
         instances.held_deadline[instance] = runs.start_time[run] + within
         add_timer(space, instances.held_deadline[instance], instance)
-    before = -1
-    while run >= 0:
-        if tables.precise[pattern] != 0 and within > 0 and runs.start_seq[run] != before:
-            add_timer(space, runs.start_time[run] + within, instance)
-        before = runs.start_seq[run]
-        add_gap_timers(tables, space, instance, runs.state[run], runs.last_time[run])
-        run = runs.next[run]
+    for which in (0, 2):
+        run = first_of(space, instance, which)
+        before = -1
+        while run >= 0:
+            if tables.precise[pattern] != 0 and within > 0 and runs.start_seq[run] != before:
+                add_timer(space, runs.start_time[run] + within, instance)
+            before = runs.start_seq[run]
+            add_gap_timers(tables, space, instance, runs.state[run], runs.last_time[run])
+            run = runs.next[run]
