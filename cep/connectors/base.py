@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ostinato.cep.batch import Batch
+from ostinato.patterns.errors import did_you_mean
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
@@ -76,7 +77,8 @@ class Chunk:
 
     Of text, `data` is uint8[size + SLACK] or more: the records, a line end, zeros. Of Parquet it is a
     ``pyarrow.Table`` and `size` its rows. Reading goes on after it at `position`. `first_line` counts from 1,
-    `first_offset` from 0. `rejected` holds records that were never read in full.
+    `first_offset` from 0. `header` is the first line of the file where that names columns. `rejected` holds records
+    that were never read in full.
     """
 
     data: Any
@@ -86,6 +88,7 @@ class Chunk:
     source: str = "<memory>"
     first_line: int = 1
     first_offset: int = 0
+    header: bytes | None = None
     rejected: tuple[BadRecord, ...] = ()
 
     @staticmethod
@@ -130,7 +133,10 @@ class Reader(Protocol):
         """How many parts the source has whose events are each nearly in order."""
 
     def read(self) -> Chunk | Idle | None:
-        """The next chunk, Idle where a followed source has nothing now, None at the end. Raises SourceError."""
+        """The next chunk, Idle where a live source has had nothing for a moment, None at the end.
+
+        Raises SourceError.
+        """
 
     def seek(self, position: Mapping[str, Any]) -> None:
         """Go on after the chunk that had this position."""
@@ -157,30 +163,33 @@ class Sink(Protocol):
 
 
 class Options:
-    """The options of a connector, each taken once; `finish` refuses what nobody took."""
+    """The options of a connector."""
 
     def __init__(self, owner: str, options: Sequence[tuple[str, Any]]) -> None:
+        """`owner` is for messages."""
         self._owner = owner
-        self._left = dict(options)
+        self._values = dict(options)
 
     def text(self, name: str, default: str | None = None) -> str | None:
-        value = self._left.pop(name, default)
+        value = self._values.get(name, default)
         return value if value is None or isinstance(value, str) else self._refuse(name, "a text", value)
 
     def number(self, name: str, default: int) -> int:
-        value = self._left.pop(name, default)
+        value = self._values.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int):
             return int(self._refuse(name, "a whole number", value))
         return value
 
     def flag(self, name: str, default: bool = False) -> bool:
-        value = self._left.pop(name, default)
+        value = self._values.get(name, default)
         return value if isinstance(value, bool) else bool(self._refuse(name, "true or false", value))
 
-    def finish(self) -> None:
-        if self._left:
-            names = ", ".join(f"`{name}`" for name in self._left)
-            raise ConnectorError(f"{self._owner} has no option {names}")
+    def finish(self, known: Collection[str]) -> None:
+        """Raise ConnectorError for an option that is not known."""
+        for name in self._values:
+            if name not in known:
+                hint = did_you_mean(name, known) or f"it has {', '.join(sorted(known)) or 'none'}"
+                raise ConnectorError(f"{self._owner} has no option {name!r}; {hint}")
 
     def _refuse(self, name: str, expected: str, value: object) -> Any:
-        raise ConnectorError(f"{self._owner}: option `{name}` must be {expected}, not {value!r}")
+        raise ConnectorError(f"{self._owner}: option {name!r} must be {expected}, not {value!r}")

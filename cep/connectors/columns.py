@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ostinato.cep.batch import Batch, BoolArray, IntArray, Vector
-from ostinato.cep.connectors.base import BadRecord, Bytes, Chunk
+from ostinato.cep.connectors.base import SLACK, BadRecord, Bytes, Chunk
 from ostinato.cep.connectors.timestamps import TimeParser
 from ostinato.cep.connectors.values import BadValue, Converter, converter, epoch
 from ostinato.patterns.ast import FieldDecl, Stream
@@ -103,8 +103,18 @@ class Schema:
                 ok[row] = False
         return out, ok
 
-    def batch(self, columns: Mapping[str, Vector], times: IntArray) -> Batch:
-        return Batch(self.stream.name, times, columns)
+    def assemble(self, columns: Mapping[str, Vector], rows: int, wrong: dict[int, str]) -> tuple[Batch, dict[int, str]]:
+        """A batch of the rows that are right, and what is wrong with each of the others."""
+        times, timely = self.event_times(columns, rows)
+        if timely is not None and not timely.all():
+            for row in np.flatnonzero(~timely).tolist():
+                wrong.setdefault(row, f"column {self.time_column}: expected a time as {self.times.format}")
+        batch = Batch(self.stream.name, times, columns)
+        if wrong:
+            keep = np.ones(rows, np.bool_)
+            keep[list(wrong)] = False
+            batch = batch.take(keep)
+        return batch, dict(sorted(wrong.items()))
 
     def batch_of(self, rows: Sequence[Sequence[Any]]) -> Batch:
         """A batch of rows of physical values in the order of `needs`, all of which `value` has let pass."""
@@ -113,6 +123,33 @@ class Schema:
         }
         times, _ = self.event_times(columns, len(rows))
         return Batch(self.stream.name, times, columns)
+
+
+class Extra:
+    """Text that is not in the chunk as it must be, kept behind it."""
+
+    def __init__(self, data: Bytes) -> None:
+        self.data = data
+        self._added: list[bytes] = []
+        self._end = len(data)
+
+    def add(self, text: str) -> tuple[int, int]:
+        """Keep a text; returns where it will begin and its length."""
+        return self.add_bytes(text.encode("utf-8", "surrogatepass"))
+
+    def add_bytes(self, encoded: bytes) -> tuple[int, int]:
+        """Keep a text that is encoded already."""
+        begin = self._end
+        self._added.append(encoded)
+        self._end += len(encoded)
+        return begin, len(encoded)
+
+    def buffer(self) -> Bytes:
+        """The chunk's bytes, followed by what was added."""
+        if not self._added:
+            return self.data
+        added = b"".join([*self._added, bytes(SLACK)])
+        return np.concatenate([self.data, np.frombuffer(added, np.uint8)])
 
 
 def bad_record(chunk: Chunk, begin: int, end: int, reason: str) -> BadRecord:

@@ -13,7 +13,7 @@ import orjson
 from ostinato.cep.batch import Batch, BoolArray, IntArray, Strings, Vector
 from ostinato.cep.connectors import json_kernel
 from ostinato.cep.connectors.base import BadRecord, Bytes, Chunk
-from ostinato.cep.connectors.columns import Need, Schema, bad_record, line_end
+from ostinato.cep.connectors.columns import Extra, Need, Schema, bad_record, line_end
 from ostinato.cep.connectors.timestamps import TimeParser, parse_dates
 from ostinato.cep.connectors.values import BadValue
 from ostinato.cep.jit import kernels
@@ -55,7 +55,9 @@ class JsonLines:
     def decode(self, chunk: Chunk) -> tuple[Batch, list[BadRecord]]:
         bad = list(chunk.rejected)
         if self._scanner is not None:
-            return self._scanner.decode(chunk, self.row, bad), bad
+            batch = self._scanner.decode(chunk, self.row, bad)
+            bad.sort(key=lambda record: record.offset)
+            return batch, bad
         rows = []
         for begin, end in lines(chunk.data, chunk.size):
             try:
@@ -138,13 +140,13 @@ class _Scanner:
                 table = table.larger(row)
         if row:
             self._record_bytes = max(8.0, 0.98 * chunk.size / row)
-        extra = _Extra(data)
+        extra = Extra(data)
         slow = table.slow[:slow_count].tolist()
         slow += self._finish_later(table, table.later[:later_count], extra)
         dropped = self._decode_slow(table, slow, chunk, exact, bad, extra)
         return self._batch(table, row, extra.buffer(), dropped, chunk, exact, bad)
 
-    def _finish_later(self, table: _Table, later: IntArray, extra: _Extra) -> list[int]:
+    def _finish_later(self, table: _Table, later: IntArray, extra: Extra) -> list[int]:
         """Put in the values that the kernel left; returns the rows where that was not possible."""
         if not len(later):
             return []
@@ -159,7 +161,7 @@ class _Scanner:
                     float(bytes(held[a:b])) for a, b in zip(start.tolist(), end.tolist(), strict=True)
                 ]
             elif need.field.type == STRING:
-                table.ints[column, rows], table.lengths[column, rows] = extra.unescape(start, end)
+                table.ints[column, rows], table.lengths[column, rows] = _unescape(extra, start, end)
             else:
                 texts = Strings(extra.data, start, (end - start).astype(np.int32))
                 if need.field.type == DATE:
@@ -171,7 +173,7 @@ class _Scanner:
         return failed
 
     def _decode_slow(
-        self, table: _Table, rows: list[int], chunk: Chunk, exact: Any, bad: list[BadRecord], extra: _Extra
+        self, table: _Table, rows: list[int], chunk: Chunk, exact: Any, bad: list[BadRecord], extra: Extra
     ) -> list[int]:
         """Decode the lines of these rows the exact way; returns the rows that are none."""
         dropped = []
@@ -212,12 +214,10 @@ class _Scanner:
             columns = {name: column.take(keep) for name, column in columns.items()}
             rows -= len(dropped)
         times, timely = self._schema.event_times(columns, rows)
-        batch = self._schema.batch(columns, times)
+        batch = Batch(self._schema.stream.name, times, columns)
         if timely is None or timely.all():
             return batch
-        begins = table.begins[: rows + len(dropped)]
-        if dropped:
-            begins = np.delete(begins, dropped)
+        begins = np.delete(table.begins[: rows + len(dropped)], dropped)
         for begin in begins[~timely].tolist():
             end = min(line_end(chunk.data, begin), chunk.size)
             try:
@@ -251,7 +251,7 @@ class _Table:
         made.nulls[:] = self.nulls
         return made
 
-    def put(self, column: int, row: int, value: Any, extra: _Extra) -> None:
+    def put(self, column: int, row: int, value: Any, extra: Extra) -> None:
         """Set one value in its physical form, or null."""
         self.valid[column, row] = value is not None
         self.ints[column, row] = 0
@@ -266,34 +266,12 @@ class _Table:
             self.ints[column, row] = value
 
 
-class _Extra:
-    """Text that is not in the chunk as it must be, kept behind it."""
-
-    def __init__(self, data: Bytes) -> None:
-        self.data = data
-        self._added: list[bytes] = []
-        self._end = len(data)
-
-    def add(self, text: str) -> tuple[int, int]:
-        """Keep a text; returns where it will begin and its length."""
-        encoded = text.encode("utf-8", "surrogatepass")
-        begin = self._end
-        self._added.append(encoded)
-        self._end += len(encoded)
-        return begin, len(encoded)
-
-    def unescape(self, start: IntArray, end: IntArray) -> tuple[list[int], list[int]]:
-        """Keep texts with JSON escapes, resolved; returns where they will begin and their lengths."""
-        held = self.data.data
-        quoted = [bytes(held[a:b]) for a, b in zip(start.tolist(), end.tolist(), strict=True)]
-        places = [self.add(text) for text in orjson.loads(b'["' + b'","'.join(quoted) + b'"]')]
-        return [begin for begin, _ in places], [length for _, length in places]
-
-    def buffer(self) -> Bytes:
-        """The chunk's bytes, followed by what was added."""
-        if not self._added:
-            return self.data
-        return np.concatenate([self.data, np.frombuffer(b"".join(self._added), np.uint8)])
+def _unescape(extra: Extra, start: IntArray, end: IntArray) -> tuple[list[int], list[int]]:
+    """Keep texts with JSON escapes, resolved; returns where they will begin and their lengths."""
+    held = extra.data.data
+    quoted = [bytes(held[a:b]) for a, b in zip(start.tolist(), end.tolist(), strict=True)]
+    places = [extra.add(text) for text in orjson.loads(b'["' + b'","'.join(quoted) + b'"]')]
+    return [begin for begin, _ in places], [length for _, length in places]
 
 
 def _kind(need: Need) -> tuple[int, int, int]:

@@ -31,7 +31,7 @@ from ostinato.patterns.types import (
 Converter: TypeAlias = Callable[[Any], Any]
 """A value of JSON (numbers with a point may be `decimal.Decimal`), not None, to its physical form."""
 
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 _SHOWN = 60
 """Characters of a wrong value that are shown."""
 
@@ -165,7 +165,7 @@ def _to_decimal(type_: Decimal) -> Converter:
     def convert(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, (int, float, Number, str)):
             raise _wrong(type_, value)
-        if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        if isinstance(value, str) and not NUMBER.fullmatch(value):
             raise _wrong(type_, value)
         exact = Number(repr(value)) if isinstance(value, float) else Number(value)
         with decimal.localcontext() as context:

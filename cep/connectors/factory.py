@@ -1,0 +1,191 @@
+"""From what a program declares to what reads, decodes and writes it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from ostinato.cep.connectors.base import ConnectorError, Decoder, Options, Reader, Sink, SourceError
+from ostinato.patterns.ast import Connector, Stream
+from ostinato.patterns.errors import did_you_mean
+
+FORMATS = ("json", "csv", "tsv", "parquet", "text")
+_SYNONYMS = {"jsonl": "json", "ndjson": "json", "line": "text", "lines": "text", "log": "text", "pq": "parquet"}
+_CSV_RECORD_BYTES = 16 << 20
+"""A stray quote may join all that follows to one record; it ends here."""
+
+
+class Source(NamedTuple):
+    """What a stream is read with."""
+
+    reader: Reader
+    decoder: Decoder
+
+
+def source_for(
+    stream: Stream, columns: frozenset[str] | None = None, *, target: str | None = None, follow: bool | None = None
+) -> Source:
+    """The reader and the decoder of a stream's source.
+
+    `columns` are those needed besides keys and time (None: all). `target` and `follow`, where given, take the place
+    of what the stream says; a target of ``-`` is standard input. Raises ConnectorError for what is declared wrongly,
+    SourceError where there is nothing to read.
+    """
+    return Source(reader_for(stream, columns, target=target, follow=follow), decoder_for(stream, columns))
+
+
+def reader_for(
+    stream: Stream, columns: frozenset[str] | None = None, *, target: str | None = None, follow: bool | None = None
+) -> Reader:
+    """The reader of a stream's source; see `source_for`."""
+    from ostinato.cep.connectors.base import CHUNK_BYTES, MAX_RECORD_BYTES
+    from ostinato.cep.connectors.files import unbuffered
+    from ostinato.cep.connectors.reader import FileReader, Framing, StreamReader
+
+    connector, form, options = _declared(stream)
+    kind, path = _place(connector, target, f"stream {stream.name}")
+    follows = options.flag("follow") if follow is None else follow
+    from_end = options.text("start", "beginning") == "end"
+    csv = form in ("csv", "tsv")
+    quote = options.text("quote", '"') if csv else None
+    framing = Framing(
+        quote=ord(quote) if quote else None,
+        header=options.flag("header", True) if csv else False,
+        chunk_bytes=max(1, options.number("chunk_bytes", CHUNK_BYTES)),
+        max_record_bytes=options.number("max_record_bytes", _CSV_RECORD_BYTES if csv else MAX_RECORD_BYTES),
+    )
+    if form == "parquet":
+        from ostinato.cep.connectors.parquet import ParquetColumns, ParquetReader
+
+        if kind == "stdin" or follows:
+            raise ConnectorError(f"stream {stream.name}: Parquet can be read only from whole files")
+        return ParquetReader(path, ParquetColumns(stream, columns).columns)
+    if kind == "stdin":
+        return StreamReader(unbuffered(sys.stdin), framing)
+    return FileReader(path, framing, follow=follows, from_end=from_end)
+
+
+def decoder_for(stream: Stream, columns: frozenset[str] | None = None) -> Decoder:
+    """The decoder of a stream's source; columns not in `columns` are left out, save keys and the event time."""
+    _, form, options = _declared(stream)
+    year = options.number("year", 0) or None
+    if form == "json":
+        from ostinato.cep.connectors.json_lines import JsonLines
+
+        return JsonLines(stream, columns, year=year)
+    if form in ("csv", "tsv"):
+        from ostinato.cep.connectors.csv_lines import CsvLines
+
+        return CsvLines(
+            stream,
+            columns,
+            delimiter=options.text("delimiter", "\t" if form == "tsv" else ",") or "",
+            quote=options.text("quote", '"') or "",
+            null=options.text("null", "") or "",
+            year=year,
+        )
+    if form == "parquet":
+        from ostinato.cep.connectors.parquet import ParquetColumns
+
+        return ParquetColumns(stream, columns, year=year)
+    from ostinato.cep.connectors.text_lines import TextLines
+
+    mismatch = options.text("on_mismatch", "skip")
+    if mismatch not in ("skip", "error"):
+        raise ConnectorError(f"stream {stream.name}: option `on_mismatch` must be 'skip' or 'error', not {mismatch!r}")
+    return TextLines(stream, columns, pattern=options.text("pattern"), strict=mismatch == "error", year=year)
+
+
+def check_source(stream: Stream) -> None:
+    """Raise ConnectorError for whatever is wrong in a stream's declared source, without touching a file."""
+    _, form, options = _declared(stream)
+    _place(stream.source or Connector("stdin"), None, f"stream {stream.name}")
+    known = {"follow", "start", "chunk_bytes", "max_record_bytes", "year"}
+    known |= {
+        "csv": {"header", "quote", "delimiter", "null"},
+        "tsv": {"header", "quote", "delimiter", "null"},
+        "text": {"pattern", "on_mismatch"},
+    }.get(form, set())
+    options.finish(known)
+    decoder_for(stream)
+
+
+def sink_for(connector: Connector, name: str, *, target: str | None = None) -> Sink:
+    """The sink of the stream `name`. A `target` takes the place of the connector's; ``-`` is standard output.
+
+    Standard output is a table where it is a terminal and no format is declared, else JSON lines.
+    """
+    from ostinato.cep.connectors.output import LineFile
+    from ostinato.cep.connectors.sinks import CsvSink, JsonSink, TableSink
+
+    owner = f"output {name}"
+    options = Options(owner, connector.options)
+    if target == "-" or (target is None and connector.kind == "stdout"):
+        form = _form(connector.format, None, owner, default="table" if sys.stdout.isatty() else "json")
+        if form == "parquet":
+            raise ConnectorError(f"{owner}: Parquet can be written only to a file")
+        output = LineFile.of_stream(sys.stdout, "<stdout>")
+    else:
+        path = target if target is not None else connector.target
+        if connector.kind not in ("file", "stdout") or path is None:
+            raise ConnectorError(f"{owner}: there is no connector {connector.kind!r} to write to; use file or stdout")
+        form = _form(connector.format if target is None else None, path, owner, default="json")
+        if form == "parquet":
+            from ostinato.cep.connectors.parquet_sink import ParquetSink
+
+            options.finish(set())
+            return ParquetSink(path)
+        output = LineFile.create(path, append=options.flag("append"))
+    if form in ("csv", "tsv"):
+        delimiter = options.text("delimiter", "\t" if form == "tsv" else ",") or ","
+        header = options.flag("header", True)
+        options.finish({"append", "delimiter", "header"})
+        return CsvSink(output, delimiter=delimiter, header=header)
+    options.finish({"append"})
+    if form == "table":
+        return TableSink(output, title=name, colour=sys.stdout.isatty())
+    if form != "json":
+        raise ConnectorError(f"{owner}: {form} cannot be written; use json, csv, tsv, parquet or table")
+    return JsonSink(output)
+
+
+def _declared(stream: Stream) -> tuple[Connector, str, Options]:
+    connector = stream.source or Connector("stdin")
+    owner = f"stream {stream.name}"
+    return (
+        connector,
+        _form(connector.format, connector.target, owner, default="json"),
+        Options(owner, connector.options),
+    )
+
+
+def _place(connector: Connector, target: str | None, owner: str) -> tuple[str, str]:
+    """The kind of place and the path that are read."""
+    if target is not None:
+        return ("stdin", "") if target == "-" else ("file", target)
+    if connector.kind == "stdin":
+        return "stdin", ""
+    if connector.kind == "file":
+        if not connector.target:
+            raise SourceError(f"{owner}: `from file` needs a path, such as from file 'events.jsonl'")
+        return "file", connector.target
+    hint = did_you_mean(connector.kind, ["file", "stdin"]) or "use file or stdin"
+    raise ConnectorError(f"{owner}: there is no connector {connector.kind!r} to read from; {hint}")
+
+
+def _form(declared: str | None, path: str | None, owner: str, *, default: str) -> str:
+    """The format: as declared, else by the ending of the path, else the default."""
+    if declared is not None:
+        form = _SYNONYMS.get(declared.lower(), declared.lower())
+        if form not in (*FORMATS, "table"):
+            hint = did_you_mean(form, FORMATS) or f"use one of {', '.join(FORMATS)}"
+            raise ConnectorError(f"{owner}: there is no format {declared!r}; {hint}")
+        return form
+    endings = [ending[1:].lower() for ending in Path(path or "").suffixes]
+    for ending in reversed(endings):
+        if ending in ("gz", "zst"):
+            continue
+        form = {**_SYNONYMS, "txt": "text"}.get(ending, ending)
+        return form if form in FORMATS else default
+    return default
