@@ -389,7 +389,7 @@ class _Frame:
         if isinstance(yielded, EachField):
             # aggregates leave out NULL anyway
             if condition is None or (condition.field == field and not condition.negated):
-                return Generator(stage, field)
+                return Generator(stage, field, type=yielded.type)
         elif isinstance(yielded, EachEvent) or yielded == Constant(1):
             if condition is None:
                 return Generator(stage, None)

@@ -16,7 +16,7 @@ from ostinato.patterns.python_operators import (
     as_double,
     as_value,
     compare,
-    expr_function,
+    number_type,
     spread,
     truth,
 )
@@ -63,7 +63,7 @@ def _attribute(owner: Symbol, name: str, columns: Columns) -> Symbol:
     if isinstance(owner, OnlyEvent):
         return Value(Column(name, owner.stage), known)
     if isinstance(owner, EachEvent):
-        return EachField(owner.stage, name)
+        return EachField(owner.stage, name, known)
     if isinstance(owner, MatchArgument):
         return _of_match(owner, name, columns)
     if isinstance(owner, Constant):
@@ -328,8 +328,11 @@ def _extreme(function: str, symbol: str) -> Callable[..., Symbol]:
         for other in args[1:]:
             compare(symbol, other, best)  # refuses what cannot be put in order
             a, b = as_value(best), as_value(other)
-            values = a.expr.args if expr_function(a.expr) == _EXTREMES[function] else (a.expr,)  # type: ignore[union-attr]
-            best = Value(Call(_EXTREMES[function], (*values, b.expr)), a.type if a.type == b.type else None)
+            nested = isinstance(a.expr, Call) and a.expr.function == _EXTREMES[function]
+            values = a.expr.args if isinstance(a.expr, Call) and nested else (a.expr,)
+            best = Value(
+                Call(_EXTREMES[function], (*values, b.expr)), a.type if a.type == b.type else number_type(a, b)
+            )
         return best
 
     return call
@@ -345,7 +348,8 @@ def _reduced(function: str, over: Symbol) -> Symbol:
     if over.field is not None:
         total = Aggregate(function, over.stage, over.field)
         # the sum of nothing is 0 to Python, NULL to SQL
-        return Value(Call("coalesce", (total, Literal(0, BIGINT))) if function == "sum" else total)
+        expr = Call("coalesce", (total, Literal(0, BIGINT))) if function == "sum" else total
+        return Value(expr, over.type)
     if function == "sum":
         return Value(Aggregate("count", over.stage, over.counted), BIGINT)
     raise NotLoweredError(f"`{function}` of constants is called")

@@ -172,13 +172,15 @@ def truth(symbol: Symbol) -> Expr:
             return TRUE if symbol.values else FALSE
         case Value():
             return _truth_of_value(symbol)
+        case Raises():
+            raise NotLoweredError("it raises for every event")
     raise NotLoweredError(f"the truth of {_described(symbol)} is used")
 
 
 def _truth_of_value(value: Value) -> Expr:
     expr, type_ = value.expr, value.type
     if type_ == BOOLEAN:
-        nullable = not isinstance(expr, (Call, Literal)) or expr_function(expr) in ("field", "element", "case")
+        nullable = not isinstance(expr, (Call, Literal)) or _function(expr) in ("field", "element", "case")
         return Call("is_true", (expr,)) if nullable else expr
     if type_ is None:
         raise NotLoweredError(
@@ -193,7 +195,7 @@ def _truth_of_value(value: Value) -> Expr:
     raise NotLoweredError(f"the truth of a {type_} is used")
 
 
-def expr_function(expr: Expr) -> str | None:
+def _function(expr: Expr) -> str | None:
     return expr.function if isinstance(expr, Call) else None
 
 
@@ -229,10 +231,10 @@ def _compare(symbol: str, left: Symbol, right: Symbol) -> Symbol:
 
 def _unsigned(side: Value, other: Value) -> Value:
     """A remainder that is compared with zero needs no care for its sign."""
-    if isinstance(other.expr, Literal) and other.expr.value == 0 and expr_function(side.expr) == "case":
+    if isinstance(other.expr, Literal) and other.expr.value == 0 and _function(side.expr) == "case":
         assert isinstance(side.expr, Call)
         plain = side.expr.args[-1]
-        if expr_function(plain) == "%" and side.expr.args[1] == Call("+", (plain, plain.args[1])):  # type: ignore[union-attr]
+        if _function(plain) == "%" and side.expr.args[1] == Call("+", (plain, plain.args[1])):  # type: ignore[union-attr]
             return Value(plain, side.type)
     return side
 
@@ -406,7 +408,7 @@ def _numeric(symbol: str, a: Value, b: Value) -> Symbol:
     if symbol in ("+", "-", "*"):
         if exact:
             raise NotLoweredError("decimals are computed with, which Python does with other digits")
-        return Value(Call(symbol, (a.expr, b.expr)), _number_type(a, b))
+        return Value(Call(symbol, (a.expr, b.expr)), number_type(a, b))
     if exact:
         raise NotLoweredError("decimals are divided, which Python does with other digits")
     if symbol == "/":
@@ -422,7 +424,7 @@ def _numeric(symbol: str, a: Value, b: Value) -> Symbol:
     raise NotLoweredError(f"`{symbol}` is used with {a.type or 'an unknown type'} and {b.type or 'an unknown type'}")
 
 
-def _number_type(a: Value, b: Value) -> DataType | None:
+def number_type(a: Value, b: Value) -> DataType | None:
     if DOUBLE in (a.type, b.type):
         return DOUBLE
     return BIGINT if BIGINT == a.type == b.type else None
@@ -448,7 +450,7 @@ def _remainder(a: Value, b: Value) -> Symbol:
     else:
         signs = [Call("<", (side, zero)) for side in (plain, b.expr)]
         wrong = Call("and", (Call("<>", (plain, zero)), Call("<>", tuple(signs))))
-    return Value(Call("case", (wrong, turned, plain)), _number_type(a, b))
+    return Value(Call("case", (wrong, turned, plain)), number_type(a, b))
 
 
 def negative(symbol: Symbol) -> Symbol:

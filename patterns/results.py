@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ostinato.patterns.ast import Call, Column, Expr, Literal, Output, Pattern
+from ostinato.patterns.ast import Aggregate, Call, Column, Expr, Output, Pattern
 from ostinato.patterns.lowering import run
 from ostinato.patterns.python_operators import as_value
-from ostinato.patterns.symbolic import Items, MatchArgument, NotLoweredError, Value
+from ostinato.patterns.symbolic import Choice, Items, MatchArgument, NotLoweredError, Symbol, Value, choice
 from ostinato.patterns.types import DATE, INTERVAL, NULL, TIMESTAMP, Array, DataType, Row
 
 
@@ -35,7 +35,7 @@ def lower_result(
     if columns is None:
         return "the stream is only known by its name"
     try:
-        row = run(function, [MatchArgument(pattern.name, keys, stages, single)], columns)
+        row = _merged(run(function, [MatchArgument(pattern.name, keys, stages, single)], columns))
         if not isinstance(row, Items) or row.kind != "dict" or not row.values:
             raise NotLoweredError("it returns something other than one dict")
         return tuple(_output(name, as_value(value)) for name, value in zip(row.keys, row.values, strict=True))
@@ -43,6 +43,16 @@ def lower_result(
         return str(reason)
     except RecursionError:
         return "the function is nested too deeply"
+
+
+def _merged(symbol: Symbol) -> Symbol:
+    """One of two dicts with the same keys as the dict of their choices."""
+    if isinstance(symbol, Choice):
+        then, other = _merged(symbol.then), _merged(symbol.other)
+        if isinstance(then, Items) and isinstance(other, Items) and then.keys == other.keys and then.keys:
+            pairs = zip(then.values, other.values, strict=True)
+            return Items("dict", tuple(choice(symbol.condition, *pair) for pair in pairs), then.keys)
+    return symbol
 
 
 def _output(name: Any, value: Value) -> Output:
@@ -57,8 +67,8 @@ def _as_python_sees_it(value: Value, name: str) -> Expr:
         return Call("to_millis", (value.expr,))
     if value.type == NULL or _holds_time(value.type):
         raise NotLoweredError(f"`{name}` is a {value.type}")
-    if value.type is None and not isinstance(value.expr, (Call, Literal)) and isinstance(value.expr, Column):
-        raise NotLoweredError(f"`{value.expr.name}` is no column of the stream")
+    if value.type is None and isinstance(value.expr, Column | Aggregate):
+        raise NotLoweredError(f"`{name}` is of a column that the stream does not have")
     return value.expr
 
 

@@ -108,6 +108,7 @@ class EachField:
 
     stage: str
     field: str
+    type: DataType | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,7 @@ class Generator:
     stage: str
     field: str | None
     counted: str | None = None
+    type: DataType | None = None
 
 
 @dataclass(frozen=True, slots=True)
