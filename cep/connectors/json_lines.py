@@ -76,7 +76,7 @@ class JsonLines:
         except orjson.JSONDecodeError as error:
             if not line.strip(_BLANK):
                 return None
-            raise BadValue(f"not JSON: {error.msg} at byte {error.pos + 1}") from None
+            raise BadValue(_why_not(line, error)) from None
         if not isinstance(record, dict):
             raise BadValue("not a JSON object")
         if self._digits:
@@ -92,6 +92,14 @@ def lines(data: Bytes, size: int) -> Iterator[tuple[int, int]]:
         begin = end + 1
     if begin < size:
         yield begin, size
+
+
+def _why_not(line: bytes, error: json.JSONDecodeError) -> str:
+    try:
+        line.decode()
+    except UnicodeDecodeError as undecodable:
+        return f"not UTF-8 from byte {undecodable.start + 1} on"
+    return f"not JSON: {error.msg} at character {error.pos + 1}"
 
 
 def _at(record: Any, path: tuple[str, ...]) -> Any:

@@ -246,8 +246,6 @@ def _as_json(value: Any, need: Need) -> Any:
         return {name: _as_json(item, need) for name, item in value.items()}
     if isinstance(value, list):
         return [_as_json(item, need) for item in value]
-    if isinstance(value, str) and need.field.type not in (STRING, TIMESTAMP, DATE):
-        return value
     return value
 
 

@@ -39,7 +39,8 @@ NAMES = {
     "URIPATH": r"/[^\s?]*",
     "URIPATHPARAM": r"/\S*",
     "PROG": r"[\x21-\x5a\x5c\x5e-\x7e]+",
-    "LOGLEVEL": r"(?i:trace|debug|info(?:rmation)?|notice|warn(?:ing)?|err(?:or)?|crit(?:ical)?|alert|fatal|severe|emerg(?:ency)?)",
+    "LOGLEVEL": r"(?i:trace|debug|info(?:rmation)?|notice|warn(?:ing)?|err(?:or)?|crit(?:ical)?"
+    r"|alert|fatal|severe|emerg(?:ency)?)",
     "MONTH": _MONTH,
     "MONTHNUM": r"0?[1-9]|1[0-2]",
     "MONTHDAY": r"0?[1-9]|[12]\d|3[01]",
