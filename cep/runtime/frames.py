@@ -2,8 +2,8 @@
 
 A frame is ``uint32 header length | header (msgpack) | padding to 8 | buffers, each padded to 8``, all little-endian.
 The header is an array ``[version, stream, rows, columns]`` with
-``[name, type, kind, has nulls, buffer lengths...]`` for each column; the event times are the first buffer. The type is there for columns that the
-reader's schema does not have: those that a Python function made.
+``[name, type, kind, has nulls, buffer lengths...]`` for each column; the event times are the first buffer. The type is
+there for columns that the reader's schema does not have: those that a Python function made.
 """
 
 from __future__ import annotations

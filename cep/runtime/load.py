@@ -79,7 +79,13 @@ class Loaded:
         return Definition(plan(self.program), selects, self.whole_rows)
 
 
-def read_spec(path: str) -> ProgramSpec:
+def read_spec(
+    path: str,
+    *,
+    params: Mapping[str, str] | None = None,
+    inputs: Mapping[str, ConnectorSpec] | None = None,
+    whole_rows: bool = False,
+) -> ProgramSpec:
     """The program in a file, its text read.
 
     Raises:
@@ -88,8 +94,10 @@ def read_spec(path: str) -> ProgramSpec:
     if path.endswith(".py"):
         if not Path(path).is_file():
             raise LoadError(f"{path}: no such file")
-        return ProgramSpec(path)
-    return ProgramSpec(path, read_text(path))
+        text = None
+    else:
+        text = read_text(path)
+    return ProgramSpec(path, text, dict(params or {}), dict(inputs or {}), whole_rows)
 
 
 def read_text(path: str) -> str:

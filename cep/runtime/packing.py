@@ -19,6 +19,7 @@ def pack_chunk(chunk: Chunk) -> tuple[dict[str, Any], Pieces]:
         "source": chunk.source,
         "line": chunk.first_line,
         "offset": chunk.first_offset,
+        "header": chunk.header,
         "rejected": [[r.raw, r.source, r.line, r.offset, r.reason] for r in chunk.rejected],
     }
     if isinstance(chunk.data, np.ndarray):
@@ -41,10 +42,10 @@ def unpack_chunk(head: Mapping[str, Any], data: memoryview) -> Chunk:
     return Chunk(
         held,
         head["size"],
-        head["split"],
-        {},
-        head["source"],
-        head["line"],
-        head["offset"],
-        tuple(BadRecord(*record) for record in head["rejected"]),
+        split=head["split"],
+        source=head["source"],
+        first_line=head["line"],
+        first_offset=head["offset"],
+        header=head["header"],
+        rejected=tuple(BadRecord(*record) for record in head["rejected"]),
     )

@@ -13,12 +13,12 @@ from typing import Any, TypeAlias
 
 from ostinato.cep.connectors.base import Chunk, Idle, Reader
 
-TICK_SECONDS = 0.01
-"""How often time moves on while nothing comes: the grain of processing time."""
 BUSY_TICK_SECONDS = 0.1
-"""How often it does so while something comes: idle splits are noticed to that."""
-_NAPS = (0.0005, 0.001, 0.002, 0.005, 0.01)
-"""Sleeps between looks at silent sources, in seconds: short after the last event, then longer."""
+"""How often time moves on while something comes: idle splits are noticed to that."""
+_QUIET_SECONDS = 0.25
+"""So long a silent source is left alone while another has something: looking at it means waiting for it."""
+_NAP_SECONDS = 0.002
+"""The least time between two ticks of an idle job, for readers that do not wait themselves."""
 
 
 def wall_clock() -> int:
@@ -62,33 +62,35 @@ class Sources:
         self._clock = clock
         self._open = list(range(len(readers)))
         self._turn = 0
-        self._silent = 0
+        self._quiet_until = [0.0] * len(readers)
         self._ticked = time.monotonic()
         self.positions: list[dict[int, Mapping[str, Any]]] = [{} for _ in readers]
         """For each source, where reading goes on, by split."""
 
     def next(self) -> Entry | None:
-        """The next entry, None after the last. Sleeps while there is nothing to read. Raises SourceError."""
-        while self._open:
-            if time.monotonic() - self._ticked >= BUSY_TICK_SECONDS:
-                return self._tick(idle=False)
-            for _ in range(len(self._open)):
-                number = self._open[self._turn % len(self._open)]
-                got = self._readers[number].read()
-                self._turn += 1
-                if isinstance(got, Chunk):
-                    self._silent = 0
-                    self.positions[number][got.split] = got.position
-                    return ReadChunk(number, got, self._clock())
-                if not isinstance(got, Idle):
-                    self._open.remove(number)
-                    return Ended(number, self._clock())
-            if self._silent == 0 or time.monotonic() - self._ticked >= TICK_SECONDS:
-                self._silent += 1
-                return self._tick(idle=True)
-            time.sleep(_NAPS[min(self._silent, len(_NAPS)) - 1])
-            self._silent += 1
-        return None
+        """The next entry, None after the last. Returns soon also when there is nothing to read. Raises SourceError."""
+        if not self._open:
+            return None
+        now = time.monotonic()
+        if now - self._ticked >= BUSY_TICK_SECONDS:
+            return self._tick(idle=False)
+        awake = [number for number in self._open if self._quiet_until[number] <= now] or list(self._open)
+        self._turn += 1
+        for step in range(len(awake)):
+            number = awake[(self._turn + step) % len(awake)]
+            got = self._readers[number].read()
+            if isinstance(got, Chunk):
+                self._quiet_until[number] = 0.0
+                self.positions[number][got.split] = got.position
+                return ReadChunk(number, got, self._clock())
+            if not isinstance(got, Idle):
+                self._open.remove(number)
+                return Ended(number, self._clock())
+            self._quiet_until[number] = time.monotonic() + _QUIET_SECONDS
+        if len(awake) == len(self._open):
+            time.sleep(max(0.0, _NAP_SECONDS - (time.monotonic() - self._ticked)))
+            return self._tick(idle=True)
+        return self._tick(idle=False)
 
     def _tick(self, *, idle: bool) -> Tick:
         self._ticked = time.monotonic()

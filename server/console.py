@@ -1,0 +1,107 @@
+"""What a run says on standard error: progress, and the line at its end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ostinato.cep.runtime.statistics import Statistics
+
+PATIENCE_SECONDS = 1.0
+"""Runs shorter than this show no progress."""
+
+
+class Progress:
+    """A line on a terminal that is written over and over; says nothing where standard error is no terminal."""
+
+    def __init__(self, portion: Callable[[], float | None], *, wanted: bool = True) -> None:
+        """`portion`: how much of the input was read, from 0 to 1, None where nobody knows."""
+        self._portion = portion
+        self._wanted = wanted and sys.stderr.isatty()
+        self._began = time.monotonic()
+        self._width = 0
+
+    def status(self, text: str) -> None:
+        """Say what takes so long just now; on a terminal the line is replaced by what comes next."""
+        if self._wanted:
+            self._show(text)
+
+    def update(self, statistics: Statistics) -> None:
+        """Show how far the run is."""
+        if not self._wanted or time.monotonic() - self._began < PATIENCE_SECONDS:
+            return
+        portion = self._portion()
+        parts = [] if portion is None else [f"{portion:4.0%}"]
+        parts += [f"{statistics.events:,} events", f"{statistics.events_per_second:,.0f} events/s"]
+        if statistics.bad:
+            parts.append(f"{statistics.bad:,} bad")
+        self._show("  ".join(parts))
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._width:
+            sys.stderr.write("\r" + " " * self._width + "\r")
+            sys.stderr.flush()
+            self._width = 0
+
+    def _show(self, text: str) -> None:
+        sys.stderr.write("\r" + text.ljust(self._width))
+        sys.stderr.flush()
+        self._width = len(text)
+
+
+def counted(number: int, thing: str, things: str | None = None) -> str:
+    """``1 match``, ``1,234 matches``."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
+
+
+def summary(statistics: Statistics, dead_letters: str | None, late: str | None, ended: str = "") -> str:
+    """The line at the end of a run."""
+    timeouts = sum(numbers.timeouts for numbers in statistics.patterns.values())
+    dropped = sum(numbers.dropped for numbers in statistics.patterns.values())
+    parts = [
+        counted(statistics.events, "event"),
+        counted(statistics.matches, "match", "matches"),
+        f"{statistics.events_per_second:,.0f} events/s",
+        counted(statistics.late, "late event") + (f" (in {late})" if statistics.late and late else ""),
+        counted(statistics.bad, "bad event") + (f" (in {dead_letters})" if statistics.bad and dead_letters else ""),
+    ]
+    if timeouts:
+        parts.insert(2, counted(timeouts, "timeout"))
+    if dropped:
+        parts.append(counted(dropped, "partial match", "partial matches") + " dropped by caps")
+    return ended + ", ".join(parts)
+
+
+def as_json(statistics: Statistics, dead_letters: str | None, late: str | None, ended: str) -> str:
+    """The same as one JSON object."""
+    import json
+
+    return json.dumps(
+        {
+            "ended": ended,
+            "events": statistics.events,
+            "matches": statistics.matches,
+            "late": statistics.late,
+            "late_file": late if statistics.late else None,
+            "bad": statistics.bad,
+            "dead_letters": dead_letters if statistics.bad else None,
+            "bytes": statistics.bytes,
+            "seconds": round(statistics.seconds, 3),
+            "events_per_second": round(statistics.events_per_second),
+            "written": statistics.written,
+            "patterns": {
+                name: {
+                    "matches": numbers.matches,
+                    "timeouts": numbers.timeouts,
+                    "partial_matches": numbers.partial_matches,
+                    "dropped": numbers.dropped,
+                }
+                for name, numbers in statistics.patterns.items()
+            },
+        }
+    )

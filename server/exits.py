@@ -1,0 +1,33 @@
+"""Exit codes of the `ostinato` command."""
+
+from __future__ import annotations
+
+OK = 0
+PROBLEMS = 1
+USAGE = 2
+INPUT = 3
+OUTPUT = 4
+STRICT = 5
+FAILED = 6
+INTERRUPTED = 130
+TERMINATED = 143
+CLOSED_PIPE = 141
+
+MEANINGS = {
+    OK: "all went well",
+    PROBLEMS: "a program is wrong (or, with `fmt --check`, not formatted)",
+    USAGE: "the command line is wrong",
+    INPUT: "input, or a program's file, cannot be read",
+    OUTPUT: "output cannot be written (a full disk, a missing folder)",
+    STRICT: "--strict, and a bad event came",
+    FAILED: "the run cannot go on: a cap says fail, a Python function raised, a worker died",
+    INTERRUPTED: "interrupted (Ctrl-C)",
+    CLOSED_PIPE: "whoever read the output has closed it; nothing is said",
+    TERMINATED: "stopped by SIGTERM",
+}
+"""What each code says; `docs/cli.md` and the help show this table."""
+
+
+def table() -> str:
+    """The codes with their meanings, a line each."""
+    return "\n".join(f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items())
