@@ -202,6 +202,6 @@ ITERATIVE: list[tuple[Callable[..., Any], str]] = [
     (after_the_first, "count(b) = 0 or x > last(b.x)"),
     (
         lambda e, ctx: sum(b.x for b in ctx.get_events_for_pattern("b")) / len(ctx.get_events_for_pattern("b")) > e.x,
-        "cast(coalesce(sum(b.x), 0) as double) / count(b) > x",
+        "coalesce(sum(b.x), 0) / count(b) > x",
     ),
 ]

@@ -278,9 +278,7 @@ X1, X2, X3 = {"x": 1}, {"x": 2}, {"x": 3}
 
 def test_a_match_gives_a_list_for_what_repeats_and_an_event_for_what_does_not() -> None:
     pattern = declare("a b{2} c? (d e?){2} ( f | g )")
-    match = pattern.match(
-        "ann", 1, 9, taken(a=[{"x": 1}], b=[{"x": 2}, {"x": 3}], d=[{"x": 4}, {"x": 5}], f=[{"x": 6}])
-    )
+    match = pattern.match("ann", 1, 9, taken(a=[X1], b=[X2, X3], d=[X2, X3], f=[X1]))
     assert match["a"].x == 1
     assert [event.x for event in match["b"]] == [2, 3]
     assert match["c"] is None
