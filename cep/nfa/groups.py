@@ -15,7 +15,7 @@ from ostinato.cep.nfa.counter import LinearCounter
 from ostinato.cep.nfa.input import KeyedInput, Pending, joined_columns
 from ostinato.cep.nfa.keys import key_bytes, of_bytes
 from ostinato.cep.nfa.matcher import Matcher
-from ostinato.cep.nfa.pools import grow, grow_list, grow_timers
+from ostinato.cep.nfa.pools import HEAP, SLOT_SEQ, SLOT_TIME, grow, grow_list, grow_ring
 from ostinato.cep.nfa.snapshot import (
     SnapshotError,
     pack_array,
@@ -146,8 +146,8 @@ class GroupedState:
         counts = np.zeros(4, np.int64)
         kernel = kernels(transfer)
         kernel.count_rows(space, keys, counts)
-        node_map = np.full(len(space.nodes.refs), -1, np.int32)
-        slot_map = np.full(len(space.slots.refs), -1, np.int32)
+        node_map = np.full(len(space.nodes), -1, np.int64)
+        slot_map = np.full(len(space.slots), -1, np.int64)
         instance_rows = np.zeros((int(counts[0]), 2 + transfer.LISTS), np.int64)
         run_rows = np.zeros((int(counts[1]), 6), np.int64)
         node_rows = np.zeros((len(node_map), 3), np.int64)
@@ -161,7 +161,7 @@ class GroupedState:
             "instances": pack_array(instance_rows),
             "runs": pack_array(run_rows[:, :5].copy()),
             "nodes": pack_array(node_rows[: counts[2]].copy()),
-            "events": pack_array(np.stack([space.slots.time[slots], space.slots.seq[slots]], axis=1)),
+            "events": pack_array(space.slots[slots][:, [SLOT_TIME, SLOT_SEQ]]),
             "columns": {name: pack_vector(store.take(name, slots)) for name in store.types},
             "registers": pack_array(registers),
             "null": pack_array(null),
@@ -182,7 +182,9 @@ class GroupedState:
         for name, rows in (("runs", runs), ("nodes", nodes), ("slots", events), ("instances", instance_rows)):
             space = grow(space, name, len(rows) + 16)
         space = grow_list(space, "keys", len(self._input.keys))
-        space = grow_timers(space, len(runs) * (2 + len(matcher.compiled.tables.timer_gap)) + 16, len(keys) + 16)
+        timers = len(runs) * (2 + len(matcher.compiled.tables.timer_gap)) + 16
+        space = grow_list(space, "heap", int(space.control[HEAP]) + timers)
+        space = grow_ring(space, len(keys) + 16)
         slots, pool_rows = np.zeros(len(events), np.int64), np.zeros(len(runs), np.int64)
         kernels(transfer).import_keys(
             matcher.compiled.tables,
@@ -202,7 +204,7 @@ class GroupedState:
             registers[patterns == pattern, register] = self._codes_of(texts)
         space.registers.ints[pool_rows] = registers
         space.registers.null[pool_rows] = null
-        matcher.store.reserve(len(space.slots.refs))
+        matcher.store.reserve(len(space.slots))
         types: Mapping[str, DataType] = matcher.store.types
         for name, column in packed["columns"].items():
             matcher.store.put(slots, name, unpack_vector(types[name], column))

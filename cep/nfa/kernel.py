@@ -23,13 +23,59 @@ from ostinato.cep.nfa.pools import (
     FREE_SLOT,
     FRESH,
     HEAP,
+    HEAP_DEADLINE,
+    HEAP_GENERATION,
+    HEAP_INSTANCE,
+    INSTANCE_COUNT,
+    INSTANCE_DONE_HEAD,
+    INSTANCE_DONE_TAIL,
+    INSTANCE_GENERATION,
+    INSTANCE_HEAD,
+    INSTANCE_HELD_DEADLINE,
+    INSTANCE_KEY,
+    INSTANCE_NEXT,
+    INSTANCE_PATTERN,
+    INSTANCE_PRUNED_HEAD,
+    INSTANCE_TAIL,
     INSTANCES_LEFT,
+    KEY_FIRST,
+    KEY_RUNS,
+    KEY_SWEEP,
     LAST_WAITING,
     MARK,
+    MARK_DROPPED,
+    MARK_EVENT,
+    NEW_NODE,
+    NEW_STATE,
+    NEW_TAKEN,
     NEXT_DEADLINE,
+    NODE_PARENT,
+    NODE_REFS,
+    NODE_SLOT,
+    NODE_STAGE,
     NODES_LEFT,
+    RESULT_KEY,
+    RESULT_KIND,
+    RESULT_NODE,
+    RESULT_PATTERN,
+    RESULT_ROW,
+    RESULT_START_SEQ,
+    RESULT_START_TIME,
+    RESULT_TIME,
     RESULTS,
+    RING_KEY,
+    RING_TIME,
+    RUN_LAST_TIME,
+    RUN_NEXT,
+    RUN_NODE,
+    RUN_START_SEQ,
+    RUN_START_TIME,
+    RUN_STATE,
     RUNS_LEFT,
+    SLOT_REFS,
+    SLOT_ROW,
+    SLOT_SEQ,
+    SLOT_TIME,
     SLOTS_LEFT,
     STATUS,
     SWEEP_AFTER,
@@ -38,6 +84,45 @@ from ostinato.cep.nfa.pools import (
     WAITING,
     WANTED,
 )
+from ostinato.cep.nfa.tables import (
+    C_BIT,
+    C_END,
+    C_HOOK,
+    C_PRE,
+    C_START,
+    E_COMPLETES,
+    E_GAP,
+    E_GUARD,
+    E_MOVE,
+    E_STAGE,
+    E_TARGET,
+    G_MEMBERS,
+    G_TERMS,
+    G_WORD,
+    P_CAP,
+    P_CAP_DROPS,
+    P_GROUP,
+    P_PRECISE,
+    P_REPORTS,
+    P_SKIP,
+    P_SKIP_STAGE,
+    P_START,
+    P_THROW,
+    P_WITHIN,
+    P_WORD,
+    S_CONDITIONS,
+    S_EDGES,
+    S_GAP,
+    S_PENDING,
+    S_SILENT,
+    S_TIMERS,
+    T_CARE,
+    T_WANT,
+    U_END,
+    U_START,
+)
+
+ALLOCATES = False
 
 TAKE, IGNORE, KILL = 0, 1, 2
 FINAL = -2
@@ -59,8 +144,8 @@ def run_events(tables, machine, space, order, begin, times, keys, bits, seq, hoo
     `times` int64[rows]; `keys` int64[rows], dense codes; `bits` int64[rows, words]; `seq` is the sequence number of
     ``order[0]``.
     """
-    control, scratch = space.control, space.scratch
-    groups = len(tables.group_word)
+    control = space.control
+    groups = len(tables.groups) - 1
     for position in range(begin, len(order)):
         row = order[position]
         time = times[row]
@@ -69,18 +154,16 @@ def run_events(tables, machine, space, order, begin, times, keys, bits, seq, hoo
             if control[STATUS] != RUNNING:
                 return position
         key = keys[row]
-        instance = space.keys.first[key]
+        instance = space.keys[key, KEY_FIRST]
         begins = False
         for group in range(groups):
-            if holds(
-                tables, tables.group_terms[group], tables.group_terms[group + 1], bits[row, tables.group_word[group]]
-            ):
+            if may_begin(tables, group, bits, row):
                 begins = True
                 break
         if instance < 0 and not begins:
             continue
-        if not has_room(tables, space, space.keys.runs[key]):
-            control[WANTED] = space.keys.runs[key]
+        if not has_room(tables, space, space.keys[key, KEY_RUNS]):
+            control[WANTED] = space.keys[key, KEY_RUNS]
             control[STATUS] = FULL
             return position
         slot = new_slot(space, time, seq + position)
@@ -88,18 +171,13 @@ def run_events(tables, machine, space, order, begin, times, keys, bits, seq, hoo
         mark = control[MARK]
         before = -1
         while instance >= 0:
-            following = space.instances.next[instance]
-            pattern = space.instances.pattern[instance]
-            scratch.mark[pattern] = mark
+            following = space.instances[instance, INSTANCE_NEXT]
+            pattern = space.instances[instance, INSTANCE_PATTERN]
+            space.marks[pattern, MARK_EVENT] = mark
             starts = False
             if begins:
-                group = tables.start_group[pattern]
-                starts = holds(
-                    tables,
-                    tables.group_terms[group],
-                    tables.group_terms[group + 1],
-                    bits[row, tables.group_word[group]],
-                )
+                group = tables.patterns[pattern, P_GROUP]
+                starts = may_begin(tables, group, bits, row)
             step(tables, machine, space, instance, row, time, seq + position, slot, bits, starts, hook)
             if control[STATUS] != RUNNING:
                 return position
@@ -110,16 +188,11 @@ def run_events(tables, machine, space, order, begin, times, keys, bits, seq, hoo
             instance = following
         if begins:
             for group in range(groups):
-                if not holds(
-                    tables,
-                    tables.group_terms[group],
-                    tables.group_terms[group + 1],
-                    bits[row, tables.group_word[group]],
-                ):
+                if not may_begin(tables, group, bits, row):
                     continue
-                for member in range(tables.group_patterns[group], tables.group_patterns[group + 1]):
-                    pattern = tables.group_members[member]
-                    if scratch.mark[pattern] == mark:
+                for member in range(tables.groups[group, G_MEMBERS], tables.groups[group + 1, G_MEMBERS]):
+                    pattern = tables.members[member]
+                    if space.marks[pattern, MARK_EVENT] == mark:
                         continue
                     instance = new_instance(space, key, pattern)
                     step(tables, machine, space, instance, row, time, seq + position, slot, bits, True, hook)
@@ -127,12 +200,12 @@ def run_events(tables, machine, space, order, begin, times, keys, bits, seq, hoo
                         return position
                     if is_idle(space, instance):
                         free_instance(space, instance, -1)
-        if space.slots.refs[slot] > 1:
-            space.slots.row[slot] = row
-            scratch.fresh[control[FRESH]] = slot
+        if space.slots[slot, SLOT_REFS] > 1:
+            space.slots[slot, SLOT_ROW] = row
+            space.fresh[control[FRESH]] = slot
             control[FRESH] += 1
         release_slot(space, slot)
-        if space.keys.first[key] >= 0 and space.keys.sweep[key] == 0 and control[SWEEP_AFTER] < NO_LIMIT:
+        if space.keys[key, KEY_FIRST] >= 0 and space.keys[key, KEY_SWEEP] == 0 and control[SWEEP_AFTER] < NO_LIMIT:
             add_sweep(space, key, time + control[SWEEP_AFTER])
     return len(order)
 
@@ -146,25 +219,41 @@ def advance(tables, space, time):
 def holds(tables, begin, end, bits):
     """Does one of the terms hold?"""
     for term in range(begin, end):  # noqa: SIM110 - a generator is slow when compiled, and slower when not
-        if bits & tables.care[term] == tables.want[term]:
+        if bits & tables.terms[term, T_CARE] == tables.terms[term, T_WANT]:
             return True
     return False
+
+
+def may_begin(tables, group, bits, row):
+    """Can the event begin a match of the patterns of a group?"""
+    facts = bits[row, tables.groups[group, G_WORD]]
+    return holds(tables, tables.groups[group, G_TERMS], tables.groups[group + 1, G_TERMS], facts)
+
+
+def guarded(tables, edge, facts):
+    """Does an edge's guard hold?"""
+    return holds(tables, tables.edges[edge, E_GUARD], tables.edges[edge, E_COMPLETES], facts)
+
+
+def completed(tables, edge, facts):
+    """Is a match complete when the edge is taken?"""
+    return holds(tables, tables.edges[edge, E_COMPLETES], tables.edges[edge + 1, E_GUARD], facts)
 
 
 def has_room(tables, space, runs):
     """Is there room in every pool for one event that meets so many runs?"""
     control = space.control
     # a run has at most so many successors and completions; each pattern may also begin one
-    need = (runs + len(tables.start_state)) * len(space.scratch.state) * 2 + 8
+    need = (runs + len(tables.patterns)) * len(space.successors) * 2 + 8
     return (
         control[RUNS_LEFT] > need
         and control[NODES_LEFT] > need
         and control[SLOTS_LEFT] > 1
-        and control[INSTANCES_LEFT] > len(tables.start_state)
-        and control[RESULTS] + need < len(space.results.node)
-        and control[FRESH] + 1 < len(space.scratch.fresh)
-        and control[HEAP] + need < len(space.timers.deadline)
-        and control[SWEEP_COUNT] + 2 < len(space.timers.sweep_time)
+        and control[INSTANCES_LEFT] > len(tables.patterns)
+        and control[RESULTS] + need < len(space.results)
+        and control[FRESH] + 1 < len(space.fresh)
+        and control[HEAP] + need < len(space.heap)
+        and control[SWEEP_COUNT] + 2 < len(space.ring)
     )
 
 
@@ -173,47 +262,47 @@ def has_room(tables, space, runs):
 
 def step(tables, machine, space, instance, row, time, seq, slot, bits, starts, hook):
     """Let one event meet the partial matches of one pattern on one key."""
-    runs, instances, control, scratch = space.runs, space.instances, space.control, space.scratch
-    pattern = instances.pattern[instance]
-    within = tables.within[pattern]
-    run = instances.head[instance]
-    if run >= 0 and within > 0 and time - runs.start_time[run] >= within:
+    runs, instances, control = space.runs, space.instances, space.control
+    pattern = instances[instance, INSTANCE_PATTERN]
+    within = tables.patterns[pattern, P_WITHIN]
+    run = instances[instance, INSTANCE_HEAD]
+    if run >= 0 and within > 0 and time - runs[run, RUN_START_TIME] >= within:
         # nobody watches the moment of expiry, else a timer would have come first
         expire(tables, space, instance, time)
-        run = instances.head[instance]
-    if instances.pruned_head[instance] >= 0:
+        run = instances[instance, INSTANCE_HEAD]
+    if instances[instance, INSTANCE_PRUNED_HEAD] >= 0:
         forget_pruned(space, instance)
-    word = bits[row, tables.word[pattern]]
+    word = bits[row, tables.patterns[pattern, P_WORD]]
     control[WAITING] = -1
     control[LAST_WAITING] = -1
     before = -1
     while run >= 0:
-        following = runs.next[run]
-        state = runs.state[run]
+        following = runs[run, RUN_NEXT]
+        state = runs[run, RUN_STATE]
         facts = word
-        if tables.conditions[state + 1] > tables.conditions[state]:
-            facts = word | iterative(tables, machine, space, state, run, runs.node[run], row, word, hook)
-        start_time = runs.start_time[run]
-        start_seq = runs.start_seq[run]
+        if tables.states[state + 1, S_CONDITIONS] > tables.states[state, S_CONDITIONS]:
+            facts = word | iterative(tables, machine, space, state, run, runs[run, RUN_NODE], row, word, hook)
+        start_time = runs[run, RUN_START_TIME]
+        start_seq = runs[run, RUN_START_SEQ]
         count = 0
         stays = False
         killed = False
-        for edge in range(tables.edges[state], tables.edges[state + 1]):
-            if not holds(tables, tables.guard[edge], tables.completes[edge], facts):
+        for edge in range(tables.states[state, S_EDGES], tables.states[state + 1, S_EDGES]):
+            if not guarded(tables, edge, facts):
                 continue
-            move = tables.move[edge]
-            target = tables.target[edge]
-            node = runs.node[run]
+            move = tables.edges[edge, E_MOVE]
+            target = tables.edges[edge, E_TARGET]
+            node = runs[run, RUN_NODE]
             if move == TAKE:
-                gap = tables.edge_gap[edge]
-                if gap > 0 and time - runs.last_time[run] >= gap:
+                gap = tables.edges[edge, E_GAP]
+                if gap > 0 and time - runs[run, RUN_LAST_TIME] >= gap:
                     continue
-                node = new_node(space, node, tables.stage[edge], slot)
-                if target != FINAL and holds(tables, tables.completes[edge], tables.guard[edge + 1], facts):
-                    space.nodes.refs[node] += 1
+                node = new_node(space, node, tables.edges[edge, E_STAGE], slot)
+                if target != FINAL and completed(tables, edge, facts):
+                    space.nodes[node, NODE_REFS] += 1
                     finish(tables, space, instance, pattern, node, row, time, start_time, start_seq)
             elif move == IGNORE:
-                space.nodes.refs[node] += 1
+                space.nodes[node, NODE_REFS] += 1
                 stays = True
             else:
                 killed = True
@@ -221,18 +310,18 @@ def step(tables, machine, space, instance, row, time, seq, slot, bits, starts, h
             if target == FINAL:
                 finish(tables, space, instance, pattern, node, row, time, start_time, start_seq)
             else:
-                scratch.state[count] = target
-                scratch.node[count] = node
-                scratch.taken[count] = tables.stage[edge]
+                space.successors[count, NEW_STATE] = target
+                space.successors[count, NEW_NODE] = node
+                space.successors[count, NEW_TAKEN] = tables.edges[edge, E_STAGE]
                 count += 1
         if killed:
             for index in range(count):
-                release(space, scratch.node[index])
+                release(space, space.successors[index, NEW_NODE])
             count = 0
-        if count == 1 and stays and scratch.taken[0] < 0:
+        if count == 1 and stays and space.successors[0, NEW_TAKEN] < 0:
             # by far the most frequent: the event is left, and only the state may change
-            runs.state[run] = scratch.state[0]
-            space.nodes.refs[runs.node[run]] -= 1
+            runs[run, RUN_STATE] = space.successors[0, NEW_STATE]
+            space.nodes[runs[run, RUN_NODE], NODE_REFS] -= 1
             before = run
         else:
             before = replace(tables, machine, space, instance, run, before, following, count, row, time)
@@ -241,11 +330,11 @@ def step(tables, machine, space, instance, row, time, seq, slot, bits, starts, h
         begin_matches(tables, machine, space, instance, pattern, row, time, seq, slot, word, hook)
     if control[WAITING] >= 0:
         keep_done(space, instance, control[WAITING])
-    if instances.done_head[instance] >= 0:
+    if instances[instance, INSTANCE_DONE_HEAD] >= 0:
         settle(tables, space, instance, row, time)
         if control[STATUS] != RUNNING:
             return
-    if instances.count[instance] > tables.cap[pattern]:
+    if instances[instance, INSTANCE_COUNT] > tables.patterns[pattern, P_CAP]:
         apply_cap(tables, space, instance, pattern)
 
 
@@ -253,17 +342,17 @@ def iterative(tables, machine, space, state, run, node, row, word, hook):
     """The bits of the iterative conditions of a state for one run (for a start: the pattern's empty run)."""
     found = 0
     registers = space.registers
-    for index in range(tables.conditions[state], tables.conditions[state + 1]):
-        needed = tables.condition_pre[index]
+    for index in range(tables.states[state, S_CONDITIONS], tables.states[state + 1, S_CONDITIONS]):
+        needed = tables.conditions[index, C_PRE]
         if word & needed != needed:
             continue
-        start = tables.condition_start[index]
+        start = tables.conditions[index, C_START]
         if start >= 0:
             holding = condition(
                 machine.code,
                 machine.constants,
                 start,
-                tables.condition_end[index],
+                tables.conditions[index, C_END],
                 row,
                 machine.cells,
                 machine.doubles,
@@ -279,26 +368,26 @@ def iterative(tables, machine, space, state, run, node, row, word, hook):
         else:
             holding = False
             if hook is not None:
-                holding = hook(tables.condition_hook[index], node, row)
+                holding = hook(tables.conditions[index, C_HOOK], node, row)
         if holding:
-            found |= tables.condition_bit[index]
+            found |= tables.conditions[index, C_BIT]
     return found
 
 
 def replace(tables, machine, space, instance, run, before, following, count, row, time):
-    """Put the `count` successors in scratch in the place of a run. Returns the last of them, or what was before."""
-    runs, instances, scratch = space.runs, space.instances, space.scratch
-    old = runs.node[run]
+    """Put the `count` successors in hand in the place of a run. Returns the last of them, or what was before."""
+    runs, instances = space.runs, space.instances
+    old = runs[run, RUN_NODE]
     if count == 0:
         free_run(space, run)
         if before >= 0:
-            runs.next[before] = following
+            runs[before, RUN_NEXT] = following
         else:
-            instances.head[instance] = following
+            instances[instance, INSTANCE_HEAD] = following
         if following < 0:
-            instances.tail[instance] = before
-        instances.count[instance] -= 1
-        space.keys.runs[instances.key[instance]] -= 1
+            instances[instance, INSTANCE_TAIL] = before
+        instances[instance, INSTANCE_COUNT] -= 1
+        space.keys[instances[instance, INSTANCE_KEY], KEY_RUNS] -= 1
         release(space, old)
         return before
     last = run
@@ -307,22 +396,22 @@ def replace(tables, machine, space, instance, run, before, following, count, row
     for index in range(count - 1, -1, -1):
         row_of_run = run
         if index > 0:
-            row_of_run = new_run(space, 0, 0, runs.start_time[run], runs.start_seq[run])
-            runs.last_time[row_of_run] = runs.last_time[run]
+            row_of_run = new_run(space, 0, 0, runs[run, RUN_START_TIME], runs[run, RUN_START_SEQ])
+            runs[row_of_run, RUN_LAST_TIME] = runs[run, RUN_LAST_TIME]
             if index == count - 1:
                 last = row_of_run
-        runs.next[row_of_run] = behind
-        runs.state[row_of_run] = scratch.state[index]
-        runs.node[row_of_run] = scratch.node[index]
+        runs[row_of_run, RUN_NEXT] = behind
+        runs[row_of_run, RUN_STATE] = space.successors[index, NEW_STATE]
+        runs[row_of_run, RUN_NODE] = space.successors[index, NEW_NODE]
         behind = row_of_run
-        take_registers(tables, machine, space, scratch.taken[index], row, run, row_of_run)
-        if scratch.taken[index] >= 0:
-            runs.last_time[row_of_run] = time
-            add_gap_timers(tables, space, instance, scratch.state[index], time)
+        take_registers(tables, machine, space, space.successors[index, NEW_TAKEN], row, run, row_of_run)
+        if space.successors[index, NEW_TAKEN] >= 0:
+            runs[row_of_run, RUN_LAST_TIME] = time
+            add_gap_timers(tables, space, instance, space.successors[index, NEW_STATE], time)
     if following < 0:
-        instances.tail[instance] = last
-    instances.count[instance] += count - 1
-    space.keys.runs[instances.key[instance]] += count - 1
+        instances[instance, INSTANCE_TAIL] = last
+    instances[instance, INSTANCE_COUNT] += count - 1
+    space.keys[instances[instance, INSTANCE_KEY], KEY_RUNS] += count - 1
     release(space, old)
     return last
 
@@ -330,36 +419,36 @@ def replace(tables, machine, space, instance, run, before, following, count, row
 def begin_matches(tables, machine, space, instance, pattern, row, time, seq, slot, word, hook):
     """Let the event begin new partial matches."""
     runs, instances = space.runs, space.instances
-    state = tables.start_state[pattern]
+    state = tables.patterns[pattern, P_START]
     facts = word
-    if tables.conditions[state + 1] > tables.conditions[state]:
+    if tables.states[state + 1, S_CONDITIONS] > tables.states[state, S_CONDITIONS]:
         facts = word | iterative(tables, machine, space, state, pattern, -1, row, word, hook)
     begun = False
-    for edge in range(tables.edges[state], tables.edges[state + 1]):
-        if tables.move[edge] != TAKE or not holds(tables, tables.guard[edge], tables.completes[edge], facts):
+    for edge in range(tables.states[state, S_EDGES], tables.states[state + 1, S_EDGES]):
+        if tables.edges[edge, E_MOVE] != TAKE or not guarded(tables, edge, facts):
             continue
-        target = tables.target[edge]
-        node = new_node(space, -1, tables.stage[edge], slot)
+        target = tables.edges[edge, E_TARGET]
+        node = new_node(space, -1, tables.edges[edge, E_STAGE], slot)
         if target == FINAL:
             finish(tables, space, instance, pattern, node, row, time, time, seq)
             continue
-        if holds(tables, tables.completes[edge], tables.guard[edge + 1], facts):
-            space.nodes.refs[node] += 1
+        if completed(tables, edge, facts):
+            space.nodes[node, NODE_REFS] += 1
             finish(tables, space, instance, pattern, node, row, time, time, seq)
         run = new_run(space, target, node, time, seq)
-        runs.last_time[run] = time
-        if instances.tail[instance] >= 0:
-            runs.next[instances.tail[instance]] = run
+        runs[run, RUN_LAST_TIME] = time
+        if instances[instance, INSTANCE_TAIL] >= 0:
+            runs[instances[instance, INSTANCE_TAIL], RUN_NEXT] = run
         else:
-            instances.head[instance] = run
-        instances.tail[instance] = run
-        instances.count[instance] += 1
-        space.keys.runs[instances.key[instance]] += 1
-        take_registers(tables, machine, space, tables.stage[edge], row, pattern, run)
+            instances[instance, INSTANCE_HEAD] = run
+        instances[instance, INSTANCE_TAIL] = run
+        instances[instance, INSTANCE_COUNT] += 1
+        space.keys[instances[instance, INSTANCE_KEY], KEY_RUNS] += 1
+        take_registers(tables, machine, space, tables.edges[edge, E_STAGE], row, pattern, run)
         add_gap_timers(tables, space, instance, target, time)
         begun = True
-    if begun and tables.precise[pattern] != 0 and tables.within[pattern] > 0:
-        add_timer(space, time + tables.within[pattern], instance)
+    if begun and tables.patterns[pattern, P_PRECISE] != 0 and tables.patterns[pattern, P_WITHIN] > 0:
+        add_timer(space, time + tables.patterns[pattern, P_WITHIN], instance)
 
 
 def take_registers(tables, machine, space, stage, row, source, target):
@@ -368,8 +457,8 @@ def take_registers(tables, machine, space, stage, row, source, target):
     begin_program = 0
     end_program = 0
     if stage >= 0:
-        begin_program = tables.update_start[stage]
-        end_program = tables.update_end[stage]
+        begin_program = tables.stages[stage, U_START]
+        end_program = tables.stages[stage, U_END]
     if source == target and begin_program == end_program:
         return
     if len(machine.updates) == 0:
@@ -392,14 +481,14 @@ def take_registers(tables, machine, space, stage, row, source, target):
 
 def apply_cap(tables, space, instance, pattern):
     """Too many partial matches: fail, or let go of the oldest."""
-    if tables.cap_drops[pattern] == 0:
+    if tables.patterns[pattern, P_CAP_DROPS] == 0:
         space.control[STATUS] = CAPPED
         space.control[FAILED_PATTERN] = pattern
-        space.control[FAILED_KEY] = space.instances.key[instance]
+        space.control[FAILED_KEY] = space.instances[instance, INSTANCE_KEY]
         return
-    while space.instances.count[instance] > tables.cap[pattern]:
+    while space.instances[instance, INSTANCE_COUNT] > tables.patterns[pattern, P_CAP]:
         drop_first(space, instance)
-        space.scratch.dropped[pattern] += 1
+        space.marks[pattern, MARK_DROPPED] += 1
 
 
 # -- finished matches -------------------------------------------------------------------------------
@@ -407,28 +496,28 @@ def apply_cap(tables, space, instance, pattern):
 
 def finish(tables, space, instance, pattern, node, row, time, start_time, start_seq):
     """A match is complete; it takes over a reference to `node`. With a skip strategy it may have to wait."""
-    if tables.skip[pattern] == NO_SKIP:
-        emit(space, pattern, space.instances.key[instance], MATCH, node, row, time, start_time, start_seq)
+    if tables.patterns[pattern, P_SKIP] == NO_SKIP:
+        emit(space, pattern, space.instances[instance, INSTANCE_KEY], MATCH, node, row, time, start_time, start_seq)
         return
     run = new_run(space, DONE, node, start_time, start_seq)
     if space.control[LAST_WAITING] < 0:
         space.control[WAITING] = run
     else:
-        space.runs.next[space.control[LAST_WAITING]] = run
+        space.runs[space.control[LAST_WAITING], RUN_NEXT] = run
     space.control[LAST_WAITING] = run
 
 
 def emit(space, pattern, key, kind, node, row, time, start_time, start_seq):
     """Put out a result; it takes over a reference to `node`."""
     results, at = space.results, space.control[RESULTS]
-    results.pattern[at] = pattern
-    results.key[at] = key
-    results.kind[at] = kind
-    results.node[at] = node
-    results.row[at] = row
-    results.time[at] = time
-    results.start_time[at] = start_time
-    results.start_seq[at] = start_seq
+    results[at, RESULT_PATTERN] = pattern
+    results[at, RESULT_KEY] = key
+    results[at, RESULT_KIND] = kind
+    results[at, RESULT_NODE] = node
+    results[at, RESULT_ROW] = row
+    results[at, RESULT_TIME] = time
+    results[at, RESULT_START_TIME] = start_time
+    results[at, RESULT_START_SEQ] = start_seq
     space.control[RESULTS] = at + 1
 
 
@@ -436,19 +525,19 @@ def keep_done(space, instance, waiting):
     """Put newly finished matches (a chain, by first event) among those held, behind those with the same first event."""
     runs, instances = space.runs, space.instances
     before = -1
-    at = instances.done_head[instance]
+    at = instances[instance, INSTANCE_DONE_HEAD]
     while waiting >= 0:
-        following = runs.next[waiting]
-        while at >= 0 and runs.start_seq[at] <= runs.start_seq[waiting]:
+        following = runs[waiting, RUN_NEXT]
+        while at >= 0 and runs[at, RUN_START_SEQ] <= runs[waiting, RUN_START_SEQ]:
             before = at
-            at = runs.next[at]
-        runs.next[waiting] = at
+            at = runs[at, RUN_NEXT]
+        runs[waiting, RUN_NEXT] = at
         if before >= 0:
-            runs.next[before] = waiting
+            runs[before, RUN_NEXT] = waiting
         else:
-            instances.done_head[instance] = waiting
+            instances[instance, INSTANCE_DONE_HEAD] = waiting
         if at < 0:
-            instances.done_tail[instance] = waiting
+            instances[instance, INSTANCE_DONE_TAIL] = waiting
         before = waiting
         waiting = following
 
@@ -459,78 +548,94 @@ def settle(tables, space, instance, row, time):
     With a skip strategy a match waits while a partial match with an earlier first event lives.
     """
     runs, instances, control = space.runs, space.instances, space.control
-    pattern = instances.pattern[instance]
-    skips = tables.skip[pattern] != NO_SKIP
-    while instances.done_head[instance] >= 0:
-        match = instances.done_head[instance]
-        open_run = instances.head[instance]
-        if skips and open_run >= 0 and runs.start_seq[match] > runs.start_seq[open_run]:
-            deadline = runs.start_time[open_run] + tables.within[pattern]
+    pattern = instances[instance, INSTANCE_PATTERN]
+    skips = tables.patterns[pattern, P_SKIP] != NO_SKIP
+    while instances[instance, INSTANCE_DONE_HEAD] >= 0:
+        match = instances[instance, INSTANCE_DONE_HEAD]
+        open_run = instances[instance, INSTANCE_HEAD]
+        if skips and open_run >= 0 and runs[match, RUN_START_SEQ] > runs[open_run, RUN_START_SEQ]:
+            deadline = runs[open_run, RUN_START_TIME] + tables.patterns[pattern, P_WITHIN]
             if (
-                tables.within[pattern] > 0
-                and tables.precise[pattern] == 0
-                and instances.held_deadline[instance] != deadline
+                tables.patterns[pattern, P_WITHIN] > 0
+                and tables.patterns[pattern, P_PRECISE] == 0
+                and instances[instance, INSTANCE_HELD_DEADLINE] != deadline
             ):
                 # its way is free at the latest when the earlier partial match expires
-                instances.held_deadline[instance] = deadline
+                instances[instance, INSTANCE_HELD_DEADLINE] = deadline
                 add_timer(space, deadline, instance)
             return
-        instances.done_head[instance] = runs.next[match]
-        if instances.done_head[instance] < 0:
-            instances.done_tail[instance] = -1
-        first = runs.start_seq[match]
-        node = runs.node[match]
-        emit(space, pattern, instances.key[instance], MATCH, node, row, time, runs.start_time[match], first)
+        instances[instance, INSTANCE_DONE_HEAD] = runs[match, RUN_NEXT]
+        if instances[instance, INSTANCE_DONE_HEAD] < 0:
+            instances[instance, INSTANCE_DONE_TAIL] = -1
+        first = runs[match, RUN_START_SEQ]
+        node = runs[match, RUN_NODE]
+        emit(
+            space,
+            pattern,
+            instances[instance, INSTANCE_KEY],
+            MATCH,
+            node,
+            row,
+            time,
+            runs[match, RUN_START_TIME],
+            first,
+        )
         free_run(space, match)
         if skips:
             upto = skip_position(tables, space, pattern, node, first)
             if control[STATUS] != RUNNING:
-                control[FAILED_KEY] = instances.key[instance]
+                control[FAILED_KEY] = instances[instance, INSTANCE_KEY]
                 return
-            while instances.head[instance] >= 0 and runs.start_seq[instances.head[instance]] < upto:
-                if row < 0 and tables.reports_timeouts[pattern] != 0:
+            while (
+                instances[instance, INSTANCE_HEAD] >= 0
+                and runs[instances[instance, INSTANCE_HEAD], RUN_START_SEQ] < upto
+            ):
+                if row < 0 and tables.patterns[pattern, P_REPORTS] != 0:
                     set_aside(tables, space, instance)
                 else:
                     drop_first(space, instance)
-            while instances.done_head[instance] >= 0 and runs.start_seq[instances.done_head[instance]] < upto:
-                pruned = instances.done_head[instance]
-                instances.done_head[instance] = runs.next[pruned]
-                if instances.done_head[instance] < 0:
-                    instances.done_tail[instance] = -1
-                release(space, runs.node[pruned])
+            while (
+                instances[instance, INSTANCE_DONE_HEAD] >= 0
+                and runs[instances[instance, INSTANCE_DONE_HEAD], RUN_START_SEQ] < upto
+            ):
+                pruned = instances[instance, INSTANCE_DONE_HEAD]
+                instances[instance, INSTANCE_DONE_HEAD] = runs[pruned, RUN_NEXT]
+                if instances[instance, INSTANCE_DONE_HEAD] < 0:
+                    instances[instance, INSTANCE_DONE_TAIL] = -1
+                release(space, runs[pruned, RUN_NODE])
                 free_run(space, pruned)
 
 
 def set_aside(tables, space, instance):
-    """Prune the oldest partial match of an instance, but keep it in mind until the key's next event (see `Instances`)."""
+    """Prune the oldest partial match of an instance, but keep it in mind until the key's next event (see `pools`)."""
     runs, instances = space.runs, space.instances
-    run = instances.head[instance]
-    if tables.pending[runs.state[run]] != 0:
+    run = instances[instance, INSTANCE_HEAD]
+    if tables.states[runs[run, RUN_STATE], S_PENDING] != 0:
         drop_first(space, instance)
         return
-    instances.head[instance] = runs.next[run]
-    if runs.next[run] < 0:
-        instances.tail[instance] = -1
-    instances.count[instance] -= 1
-    runs.next[run] = -1
-    last = instances.pruned_head[instance]
+    instances[instance, INSTANCE_HEAD] = runs[run, RUN_NEXT]
+    if runs[run, RUN_NEXT] < 0:
+        instances[instance, INSTANCE_TAIL] = -1
+    instances[instance, INSTANCE_COUNT] -= 1
+    runs[run, RUN_NEXT] = -1
+    last = instances[instance, INSTANCE_PRUNED_HEAD]
     if last < 0:
-        instances.pruned_head[instance] = run
+        instances[instance, INSTANCE_PRUNED_HEAD] = run
         return
-    while runs.next[last] >= 0:
-        last = runs.next[last]
-    runs.next[last] = run
+    while runs[last, RUN_NEXT] >= 0:
+        last = runs[last, RUN_NEXT]
+    runs[last, RUN_NEXT] = run
 
 
 def forget_pruned(space, instance):
     """The key's next event has come: what was pruned before it is gone."""
     runs, instances = space.runs, space.instances
-    run = instances.pruned_head[instance]
-    instances.pruned_head[instance] = -1
+    run = instances[instance, INSTANCE_PRUNED_HEAD]
+    instances[instance, INSTANCE_PRUNED_HEAD] = -1
     while run >= 0:
-        following = runs.next[run]
-        space.keys.runs[instances.key[instance]] -= 1
-        release(space, runs.node[run])
+        following = runs[run, RUN_NEXT]
+        space.keys[instances[instance, INSTANCE_KEY], KEY_RUNS] -= 1
+        release(space, runs[run, RUN_NODE])
         free_run(space, run)
         run = following
 
@@ -539,15 +644,15 @@ def report_pruned(tables, space, instance, time):
     """Report those of the pruned partial matches whose time is up."""
     runs, instances = space.runs, space.instances
     before = -1
-    run = instances.pruned_head[instance]
+    run = instances[instance, INSTANCE_PRUNED_HEAD]
     while run >= 0:
-        following = runs.next[run]
+        following = runs[run, RUN_NEXT]
         if is_over(tables, space, instance, run, time):
             if before >= 0:
-                runs.next[before] = following
+                runs[before, RUN_NEXT] = following
             else:
-                instances.pruned_head[instance] = following
-            space.keys.runs[instances.key[instance]] -= 1
+                instances[instance, INSTANCE_PRUNED_HEAD] = following
+            space.keys[instances[instance, INSTANCE_KEY], KEY_RUNS] -= 1
             time_out(tables, space, instance, run, time)
         else:
             before = run
@@ -557,45 +662,57 @@ def report_pruned(tables, space, instance, time):
 def is_over(tables, space, instance, run, time):
     """Is a partial match's time up?"""
     runs = space.runs
-    within = tables.within[space.instances.pattern[instance]]
-    gap = tables.gap[runs.state[run]]
-    return (gap > 0 and time - runs.last_time[run] >= gap) or (within > 0 and time - runs.start_time[run] >= within)
+    within = tables.patterns[space.instances[instance, INSTANCE_PATTERN], P_WITHIN]
+    gap = tables.states[runs[run, RUN_STATE], S_GAP]
+    if gap > 0 and time - runs[run, RUN_LAST_TIME] >= gap:
+        return True
+    return within > 0 and time - runs[run, RUN_START_TIME] >= within
 
 
 def time_out(tables, space, instance, run, time):
     """End a partial match that is on no list any more, with a report where one is wanted."""
     runs, instances = space.runs, space.instances
-    pattern = instances.pattern[instance]
-    within = tables.within[pattern]
-    gap = tables.gap[runs.state[run]]
-    by_gap = gap > 0 and time - runs.last_time[run] >= gap
-    by_start = within > 0 and time - runs.start_time[run] >= within
-    if tables.reports_timeouts[pattern] != 0 and (by_start or tables.silent[runs.state[run]] == 0):
-        due = runs.last_time[run] + gap if by_gap else runs.start_time[run] + within
-        key = instances.key[instance]
-        emit(space, pattern, key, TIMEOUT, runs.node[run], -1, due, runs.start_time[run], runs.start_seq[run])
+    pattern = instances[instance, INSTANCE_PATTERN]
+    within = tables.patterns[pattern, P_WITHIN]
+    gap = tables.states[runs[run, RUN_STATE], S_GAP]
+    by_gap = gap > 0 and time - runs[run, RUN_LAST_TIME] >= gap
+    by_start = within > 0 and time - runs[run, RUN_START_TIME] >= within
+    if tables.patterns[pattern, P_REPORTS] != 0 and (by_start or tables.states[runs[run, RUN_STATE], S_SILENT] == 0):
+        due = runs[run, RUN_LAST_TIME] + gap if by_gap else runs[run, RUN_START_TIME] + within
+        key = instances[instance, INSTANCE_KEY]
+        emit(
+            space,
+            pattern,
+            key,
+            TIMEOUT,
+            runs[run, RUN_NODE],
+            -1,
+            due,
+            runs[run, RUN_START_TIME],
+            runs[run, RUN_START_SEQ],
+        )
     else:
-        release(space, runs.node[run])
+        release(space, runs[run, RUN_NODE])
     free_run(space, run)
 
 
 def skip_position(tables, space, pattern, node, first):
     """The event before which no partial match may begin any more after a match that ends at `node`."""
     nodes, slots = space.nodes, space.slots
-    mode = tables.skip[pattern]
+    mode = tables.patterns[pattern, P_SKIP]
     if mode == TO_NEXT:
         return first + 1
     if mode == PAST_LAST:
-        return slots.seq[nodes.slot[node]] + 1
-    wanted = tables.skip_stage[pattern]
+        return slots[nodes[node, NODE_SLOT], SLOT_SEQ] + 1
+    wanted = tables.patterns[pattern, P_SKIP_STAGE]
     found = -1
     while node >= 0:
-        if nodes.stage[node] == wanted:
-            found = slots.seq[nodes.slot[node]]
+        if nodes[node, NODE_STAGE] == wanted:
+            found = slots[nodes[node, NODE_SLOT], SLOT_SEQ]
             if mode == TO_LAST:
                 break
-        node = nodes.parent[node]
-    if tables.throw_on_miss[pattern] != 0 and (found < 0 or found == first):
+        node = nodes[node, NODE_PARENT]
+    if tables.patterns[pattern, P_THROW] != 0 and (found < 0 or found == first):
         space.control[STATUS] = MISSED_STAGE if found < 0 else SKIP_TO_SELF
         space.control[FAILED_PATTERN] = pattern
     return found
@@ -606,40 +723,40 @@ def skip_position(tables, space, pattern, node, first):
 
 def fire(tables, space, time):
     """Fire what is due at `time`, in the order of deadlines."""
-    control, timers, instances = space.control, space.timers, space.instances
+    control, instances = space.control, space.instances
     while True:
-        deadline = timers.deadline[0] if control[HEAP] > 0 else NEVER
-        sweep = timers.sweep_time[control[SWEEP_HEAD]] if control[SWEEP_COUNT] > 0 else NEVER
+        deadline = space.heap[0, HEAP_DEADLINE] if control[HEAP] > 0 else NEVER
+        sweep = space.ring[control[SWEEP_HEAD], RING_TIME] if control[SWEEP_COUNT] > 0 else NEVER
         if deadline > time and sweep > time:
             control[NEXT_DEADLINE] = min(deadline, sweep)
             return
         if deadline <= sweep:
-            instance = timers.instance[0]
-            current = timers.generation[0] == instances.generation[instance]
+            instance = space.heap[0, HEAP_INSTANCE]
+            current = space.heap[0, HEAP_GENERATION] == instances[instance, INSTANCE_GENERATION]
             if current:
-                key = instances.key[instance]
-                if not has_room(tables, space, space.keys.runs[key] + count_done(space, instance)):
-                    control[WANTED] = space.keys.runs[key] + count_done(space, instance)
+                key = instances[instance, INSTANCE_KEY]
+                if not has_room(tables, space, space.keys[key, KEY_RUNS] + count_done(space, instance)):
+                    control[WANTED] = space.keys[key, KEY_RUNS] + count_done(space, instance)
                     control[STATUS] = FULL
                     return
             pop_timer(space)
             if current:
-                if instances.held_deadline[instance] == deadline:
-                    instances.held_deadline[instance] = -1
+                if instances[instance, INSTANCE_HELD_DEADLINE] == deadline:
+                    instances[instance, INSTANCE_HELD_DEADLINE] = -1
                 expire(tables, space, instance, deadline)
                 if control[STATUS] != RUNNING:
                     return
                 if is_idle(space, instance):
                     free_instance(space, instance, find_before(space, instance))
         else:
-            key = timers.sweep_key[control[SWEEP_HEAD]]
-            if not has_room(tables, space, space.keys.runs[key]):
-                control[WANTED] = space.keys.runs[key]
+            key = space.ring[control[SWEEP_HEAD], RING_KEY]
+            if not has_room(tables, space, space.keys[key, KEY_RUNS]):
+                control[WANTED] = space.keys[key, KEY_RUNS]
                 control[STATUS] = FULL
                 return
-            control[SWEEP_HEAD] = (control[SWEEP_HEAD] + 1) % len(timers.sweep_time)
+            control[SWEEP_HEAD] = (control[SWEEP_HEAD] + 1) % len(space.ring)
             control[SWEEP_COUNT] -= 1
-            space.keys.sweep[key] = 0
+            space.keys[key, KEY_SWEEP] = 0
             sweep_key(tables, space, key, sweep)
 
 
@@ -647,17 +764,17 @@ def sweep_key(tables, space, key, time):
     """Let go of what has expired on a key to which no event came for long; nobody sees the moment."""
     instances = space.instances
     before = -1
-    instance = space.keys.first[key]
+    instance = space.keys[key, KEY_FIRST]
     while instance >= 0:
-        following = instances.next[instance]
-        if tables.within[instances.pattern[instance]] > 0:
+        following = instances[instance, INSTANCE_NEXT]
+        if tables.patterns[instances[instance, INSTANCE_PATTERN], P_WITHIN] > 0:
             expire(tables, space, instance, time)
         if is_idle(space, instance):
             free_instance(space, instance, before)
         else:
             before = instance
         instance = following
-    if space.keys.first[key] >= 0:
+    if space.keys[key, KEY_FIRST] >= 0:
         add_sweep(space, key, time + space.control[SWEEP_AFTER])
 
 
@@ -667,100 +784,100 @@ def expire(tables, space, instance, time):
     A partial match in a pending state has outlasted the negation at the pattern's end: it is a match.
     """
     runs, instances = space.runs, space.instances
-    if instances.pruned_head[instance] >= 0:
+    if instances[instance, INSTANCE_PRUNED_HEAD] >= 0:
         report_pruned(tables, space, instance, time)
     before = -1
-    run = instances.head[instance]
+    run = instances[instance, INSTANCE_HEAD]
     waiting = -1
     last_waiting = -1
     while run >= 0:
-        following = runs.next[run]
+        following = runs[run, RUN_NEXT]
         if not is_over(tables, space, instance, run, time):
             before = run
             run = following
             continue
         if before >= 0:
-            runs.next[before] = following
+            runs[before, RUN_NEXT] = following
         else:
-            instances.head[instance] = following
+            instances[instance, INSTANCE_HEAD] = following
         if following < 0:
-            instances.tail[instance] = before
-        instances.count[instance] -= 1
-        space.keys.runs[instances.key[instance]] -= 1
-        if tables.pending[runs.state[run]] != 0:
-            runs.state[run] = DONE
-            runs.next[run] = -1
+            instances[instance, INSTANCE_TAIL] = before
+        instances[instance, INSTANCE_COUNT] -= 1
+        space.keys[instances[instance, INSTANCE_KEY], KEY_RUNS] -= 1
+        if tables.states[runs[run, RUN_STATE], S_PENDING] != 0:
+            runs[run, RUN_STATE] = DONE
+            runs[run, RUN_NEXT] = -1
             if last_waiting < 0:
                 waiting = run
             else:
-                runs.next[last_waiting] = run
+                runs[last_waiting, RUN_NEXT] = run
             last_waiting = run
         else:
             time_out(tables, space, instance, run, time)
         run = following
     if waiting >= 0:
         keep_done(space, instance, waiting)
-    if instances.done_head[instance] >= 0:
+    if instances[instance, INSTANCE_DONE_HEAD] >= 0:
         settle(tables, space, instance, -1, time)
 
 
 def add_gap_timers(tables, space, instance, state, time):
     """Timers for the bounds between events that a run may meet from this state on."""
-    for index in range(tables.timers[state], tables.timers[state + 1]):
+    for index in range(tables.states[state, S_TIMERS], tables.states[state + 1, S_TIMERS]):
         add_timer(space, time + tables.timer_gap[index], instance)
 
 
 def add_timer(space, deadline, instance):
     """Push a deadline on the heap."""
-    timers, control = space.timers, space.control
+    control = space.control
     at = control[HEAP]
     control[HEAP] = at + 1
     while at > 0:
         parent = (at - 1) >> 1
-        if timers.deadline[parent] <= deadline:
+        if space.heap[parent, HEAP_DEADLINE] <= deadline:
             break
-        timers.deadline[at] = timers.deadline[parent]
-        timers.instance[at] = timers.instance[parent]
-        timers.generation[at] = timers.generation[parent]
+        space.heap[at, HEAP_DEADLINE] = space.heap[parent, HEAP_DEADLINE]
+        space.heap[at, HEAP_INSTANCE] = space.heap[parent, HEAP_INSTANCE]
+        space.heap[at, HEAP_GENERATION] = space.heap[parent, HEAP_GENERATION]
         at = parent
-    timers.deadline[at] = deadline
-    timers.instance[at] = instance
-    timers.generation[at] = space.instances.generation[instance]
+    space.heap[at, HEAP_DEADLINE] = deadline
+    space.heap[at, HEAP_INSTANCE] = instance
+    space.heap[at, HEAP_GENERATION] = space.instances[instance, INSTANCE_GENERATION]
     control[NEXT_DEADLINE] = min(control[NEXT_DEADLINE], deadline)
 
 
 def pop_timer(space):
     """Take the earliest deadline off the heap."""
-    timers, control = space.timers, space.control
+    control = space.control
     last = control[HEAP] - 1
     control[HEAP] = last
-    deadline = timers.deadline[last]
+    deadline = space.heap[last, HEAP_DEADLINE]
     at = 0
     while True:
         child = 2 * at + 1
         if child >= last:
             break
-        if child + 1 < last and timers.deadline[child + 1] < timers.deadline[child]:
+        if child + 1 < last and space.heap[child + 1, HEAP_DEADLINE] < space.heap[child, HEAP_DEADLINE]:
             child += 1
-        if timers.deadline[child] >= deadline:
+        if space.heap[child, HEAP_DEADLINE] >= deadline:
             break
-        timers.deadline[at] = timers.deadline[child]
-        timers.instance[at] = timers.instance[child]
-        timers.generation[at] = timers.generation[child]
+        space.heap[at, HEAP_DEADLINE] = space.heap[child, HEAP_DEADLINE]
+        space.heap[at, HEAP_INSTANCE] = space.heap[child, HEAP_INSTANCE]
+        space.heap[at, HEAP_GENERATION] = space.heap[child, HEAP_GENERATION]
         at = child
-    timers.deadline[at] = deadline
-    timers.instance[at] = timers.instance[last]
-    timers.generation[at] = timers.generation[last]
+    space.heap[at, HEAP_DEADLINE] = deadline
+    space.heap[at, HEAP_INSTANCE] = space.heap[last, HEAP_INSTANCE]
+    space.heap[at, HEAP_GENERATION] = space.heap[last, HEAP_GENERATION]
 
 
 def add_sweep(space, key, time):
     """Remember to look after a key; times come in ascending order, so that a ring will do."""
-    timers, control = space.timers, space.control
-    at = (control[SWEEP_HEAD] + control[SWEEP_COUNT]) % len(timers.sweep_time)
-    timers.sweep_time[at] = time
-    timers.sweep_key[at] = key
+    control = space.control
+    at = (control[SWEEP_HEAD] + control[SWEEP_COUNT]) % len(space.ring)
+    space.ring[at, RING_TIME] = time
+    space.ring[at, RING_KEY] = key
     control[SWEEP_COUNT] += 1
-    space.keys.sweep[key] = 1
+    space.keys[key, KEY_SWEEP] = 1
     control[NEXT_DEADLINE] = min(control[NEXT_DEADLINE], time)
 
 
@@ -771,15 +888,15 @@ def new_node(space, parent, stage, slot):
     """A node with one reference, which is the caller's."""
     nodes, control = space.nodes, space.control
     node = control[FREE_NODE]
-    control[FREE_NODE] = nodes.parent[node]
+    control[FREE_NODE] = nodes[node, NODE_PARENT]
     control[NODES_LEFT] -= 1
-    nodes.parent[node] = parent
-    nodes.stage[node] = stage
-    nodes.slot[node] = slot
-    nodes.refs[node] = 1
-    space.slots.refs[slot] += 1
+    nodes[node, NODE_PARENT] = parent
+    nodes[node, NODE_STAGE] = stage
+    nodes[node, NODE_SLOT] = slot
+    nodes[node, NODE_REFS] = 1
+    space.slots[slot, SLOT_REFS] += 1
     if parent >= 0:
-        nodes.refs[parent] += 1
+        nodes[parent, NODE_REFS] += 1
     return node
 
 
@@ -787,12 +904,12 @@ def release(space, node):
     """Give up one reference to a node; nodes and slots that nobody refers to any more are freed."""
     nodes, control = space.nodes, space.control
     while node >= 0:
-        nodes.refs[node] -= 1
-        if nodes.refs[node] > 0:
+        nodes[node, NODE_REFS] -= 1
+        if nodes[node, NODE_REFS] > 0:
             return
-        release_slot(space, nodes.slot[node])
-        parent = nodes.parent[node]
-        nodes.parent[node] = control[FREE_NODE]
+        release_slot(space, nodes[node, NODE_SLOT])
+        parent = nodes[node, NODE_PARENT]
+        nodes[node, NODE_PARENT] = control[FREE_NODE]
         control[FREE_NODE] = node
         control[NODES_LEFT] += 1
         node = parent
@@ -802,13 +919,13 @@ def new_run(space, state, node, start_time, start_seq):
     """A run of its own; it takes over a reference to `node`."""
     runs, control = space.runs, space.control
     run = control[FREE_RUN]
-    control[FREE_RUN] = runs.next[run]
+    control[FREE_RUN] = runs[run, RUN_NEXT]
     control[RUNS_LEFT] -= 1
-    runs.next[run] = -1
-    runs.state[run] = state
-    runs.node[run] = node
-    runs.start_time[run] = start_time
-    runs.start_seq[run] = start_seq
+    runs[run, RUN_NEXT] = -1
+    runs[run, RUN_STATE] = state
+    runs[run, RUN_NODE] = node
+    runs[run, RUN_START_TIME] = start_time
+    runs[run, RUN_START_SEQ] = start_seq
     return run
 
 
@@ -816,27 +933,27 @@ def new_slot(space, time, seq):
     """A slot for the event in hand, with one reference, which is the caller's."""
     slots, control = space.slots, space.control
     slot = control[FREE_SLOT]
-    control[FREE_SLOT] = slots.row[slot]
+    control[FREE_SLOT] = slots[slot, SLOT_ROW]
     control[SLOTS_LEFT] -= 1
-    slots.refs[slot] = 1
-    slots.time[slot] = time
-    slots.seq[slot] = seq
+    slots[slot, SLOT_REFS] = 1
+    slots[slot, SLOT_TIME] = time
+    slots[slot, SLOT_SEQ] = seq
     return slot
 
 
 def release_slot(space, slot):
     """Give up one reference to a buffered event."""
     slots, control = space.slots, space.control
-    slots.refs[slot] -= 1
-    if slots.refs[slot] == 0:
-        slots.row[slot] = control[FREE_SLOT]
+    slots[slot, SLOT_REFS] -= 1
+    if slots[slot, SLOT_REFS] == 0:
+        slots[slot, SLOT_ROW] = control[FREE_SLOT]
         control[FREE_SLOT] = slot
         control[SLOTS_LEFT] += 1
 
 
 def free_run(space, run):
     """Give back a run's row; its node is the caller's affair."""
-    space.runs.next[run] = space.control[FREE_RUN]
+    space.runs[run, RUN_NEXT] = space.control[FREE_RUN]
     space.control[FREE_RUN] = run
     space.control[RUNS_LEFT] += 1
 
@@ -844,13 +961,13 @@ def free_run(space, run):
 def drop_first(space, instance):
     """Let go of the oldest partial match of an instance."""
     runs, instances = space.runs, space.instances
-    run = instances.head[instance]
-    instances.head[instance] = runs.next[run]
-    if runs.next[run] < 0:
-        instances.tail[instance] = -1
-    instances.count[instance] -= 1
-    space.keys.runs[instances.key[instance]] -= 1
-    release(space, runs.node[run])
+    run = instances[instance, INSTANCE_HEAD]
+    instances[instance, INSTANCE_HEAD] = runs[run, RUN_NEXT]
+    if runs[run, RUN_NEXT] < 0:
+        instances[instance, INSTANCE_TAIL] = -1
+    instances[instance, INSTANCE_COUNT] -= 1
+    space.keys[instances[instance, INSTANCE_KEY], KEY_RUNS] -= 1
+    release(space, runs[run, RUN_NODE])
     free_run(space, run)
 
 
@@ -858,19 +975,19 @@ def new_instance(space, key, pattern):
     """Put a pattern to work on a key."""
     instances, control = space.instances, space.control
     instance = control[FREE_INSTANCE]
-    control[FREE_INSTANCE] = instances.next[instance]
+    control[FREE_INSTANCE] = instances[instance, INSTANCE_NEXT]
     control[INSTANCES_LEFT] -= 1
-    instances.key[instance] = key
-    instances.pattern[instance] = pattern
-    instances.head[instance] = -1
-    instances.tail[instance] = -1
-    instances.done_head[instance] = -1
-    instances.done_tail[instance] = -1
-    instances.pruned_head[instance] = -1
-    instances.count[instance] = 0
-    instances.held_deadline[instance] = -1
-    instances.next[instance] = space.keys.first[key]
-    space.keys.first[key] = instance
+    instances[instance, INSTANCE_KEY] = key
+    instances[instance, INSTANCE_PATTERN] = pattern
+    instances[instance, INSTANCE_HEAD] = -1
+    instances[instance, INSTANCE_TAIL] = -1
+    instances[instance, INSTANCE_DONE_HEAD] = -1
+    instances[instance, INSTANCE_DONE_TAIL] = -1
+    instances[instance, INSTANCE_PRUNED_HEAD] = -1
+    instances[instance, INSTANCE_COUNT] = 0
+    instances[instance, INSTANCE_HELD_DEADLINE] = -1
+    instances[instance, INSTANCE_NEXT] = space.keys[key, KEY_FIRST]
+    space.keys[key, KEY_FIRST] = instance
     return instance
 
 
@@ -878,11 +995,11 @@ def free_instance(space, instance, before):
     """Give back an instance; `before` is the one before it on the same key, or -1."""
     instances, control = space.instances, space.control
     if before >= 0:
-        instances.next[before] = instances.next[instance]
+        instances[before, INSTANCE_NEXT] = instances[instance, INSTANCE_NEXT]
     else:
-        space.keys.first[instances.key[instance]] = instances.next[instance]
-    instances.generation[instance] += 1
-    instances.next[instance] = control[FREE_INSTANCE]
+        space.keys[instances[instance, INSTANCE_KEY], KEY_FIRST] = instances[instance, INSTANCE_NEXT]
+    instances[instance, INSTANCE_GENERATION] += 1
+    instances[instance, INSTANCE_NEXT] = control[FREE_INSTANCE]
     control[FREE_INSTANCE] = instance
     control[INSTANCES_LEFT] += 1
 
@@ -890,26 +1007,30 @@ def free_instance(space, instance, before):
 def find_before(space, instance):
     """The instance before this one on its key, or -1."""
     before = -1
-    at = space.keys.first[space.instances.key[instance]]
+    at = space.keys[space.instances[instance, INSTANCE_KEY], KEY_FIRST]
     while at != instance:
         before = at
-        at = space.instances.next[at]
+        at = space.instances[at, INSTANCE_NEXT]
     return before
 
 
 def is_idle(space, instance):
     """Is only the start state left?"""
     instances = space.instances
-    return instances.head[instance] < 0 and instances.done_head[instance] < 0 and instances.pruned_head[instance] < 0
+    return (
+        instances[instance, INSTANCE_HEAD] < 0
+        and instances[instance, INSTANCE_DONE_HEAD] < 0
+        and instances[instance, INSTANCE_PRUNED_HEAD] < 0
+    )
 
 
 def count_done(space, instance):
     """How many finished matches wait."""
     count = 0
-    run = space.instances.done_head[instance]
+    run = space.instances[instance, INSTANCE_DONE_HEAD]
     while run >= 0:
         count += 1
-        run = space.runs.next[run]
+        run = space.runs[run, RUN_NEXT]
     return count
 
 
@@ -920,11 +1041,11 @@ def path_lengths(space, lengths):
     """The number of events of each result. lengths: int64[results]."""
     nodes = space.nodes
     for at in range(len(lengths)):
-        node = space.results.node[at]
+        node = space.results[at, RESULT_NODE]
         count = 0
         while node >= 0:
             count += 1
-            node = nodes.parent[node]
+            node = nodes[node, NODE_PARENT]
         lengths[at] = count
 
 
@@ -932,17 +1053,17 @@ def read_paths(space, offsets, stages, slots):
     """The stage and slot of every event of every result, in match order: ``offsets[i] : offsets[i+1]`` is result i."""
     nodes = space.nodes
     for at in range(len(offsets) - 1):
-        node = space.results.node[at]
+        node = space.results[at, RESULT_NODE]
         position = offsets[at + 1]
         while node >= 0:
             position -= 1
-            stages[position] = nodes.stage[node]
-            slots[position] = nodes.slot[node]
-            node = nodes.parent[node]
+            stages[position] = nodes[node, NODE_STAGE]
+            slots[position] = nodes[node, NODE_SLOT]
+            node = nodes[node, NODE_PARENT]
 
 
 def clear_results(space):
     """Forget the results, with their references."""
     for at in range(space.control[RESULTS]):
-        release(space, space.results.node[at])
+        release(space, space.results[at, RESULT_NODE])
     space.control[RESULTS] = 0

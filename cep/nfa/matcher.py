@@ -19,18 +19,29 @@ from ostinato.cep.nfa.input import Released
 from ostinato.cep.nfa.pools import (
     FAILED_PATTERN,
     FRESH,
+    HEAP,
+    INSTANCE_COUNT,
+    INSTANCE_PATTERN,
+    KEY_FIRST,
+    KEY_SWEEP,
+    NODE_PARENT,
+    NODE_SLOT,
+    NODE_STAGE,
     RESULTS,
+    SLOT_REFS,
+    SLOT_ROW,
     STATUS,
     SWEEP_AFTER,
     WANTED,
+    Ints,
     Machine,
     grow,
-    grow_fresh,
     grow_list,
-    grow_timers,
+    grow_ring,
     make_space,
 )
-from ostinato.cep.nfa.tables import NO_LIMIT
+from ostinato.cep.nfa.renumber import renumber
+from ostinato.cep.nfa.tables import NO_LIMIT, P_PRECISE, P_WITHIN
 from ostinato.cep.strings import Interner
 
 
@@ -56,8 +67,8 @@ class Matcher:
         self._constants = plan.constants.copy()
         for index, text in plan.text_constants:
             self._constants[index] = texts.code(text)
-        watched = compiled.tables
-        windows = watched.within[(watched.precise == 0) & (watched.within > 0)]
+        table = compiled.tables.patterns
+        windows = table[(table[:, P_PRECISE] == 0) & (table[:, P_WITHIN] > 0), P_WITHIN]
         self.space.control[SWEEP_AFTER] = windows.max() if len(windows) else NO_LIMIT
         self._hooks = [condition_function(expr) for _, expr in compiled.hooks]
         self._kernel: Kernels = interpreted(kernel) if self._hooks else kernels(kernel)
@@ -98,53 +109,51 @@ class Matcher:
     def keep_events(self, released: Released) -> None:
         """Copy the events that partial matches or results refer to out of the batch in hand."""
         control, slots = self.space.control, self.space.slots
-        fresh = self.space.scratch.fresh[: control[FRESH]]
+        fresh = self.space.fresh[: control[FRESH]]
         control[FRESH] = 0
-        fresh = fresh[slots.refs[fresh] > 0]
+        fresh = fresh[slots[fresh, SLOT_REFS] > 0]
         if not len(fresh):
             return
-        rows = slots.row[fresh].astype(np.int64)
-        self.store.reserve(len(slots.row))
+        rows = slots[fresh, SLOT_ROW]
+        self.store.reserve(len(slots))
         for name in self.store.types:
             self.store.put(fresh, name, released.columns.take(name, rows))
-        slots.row[fresh] = -1
+        slots[fresh, SLOT_ROW] = -1
 
     def clear_results(self) -> None:
         """Forget the results; events that only they referred to are freed."""
         self._kernel.clear_results(self.space)
 
-    def paths(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    def paths(self) -> tuple[Ints, Ints, Ints]:
         """Of each result the events taken: offsets int64[results + 1], and per event its stage's number and slot."""
         count = int(self.space.control[RESULTS])
         offsets = np.zeros(count + 1, np.int64)
         lengths = np.zeros(count, np.int64)
         self._kernel.path_lengths(self.space, lengths)
         np.cumsum(lengths, out=offsets[1:])
-        stages = np.zeros(int(offsets[-1]), np.int32)
-        slots = np.zeros(int(offsets[-1]), np.int32)
+        stages = np.zeros(int(offsets[-1]), np.int64)
+        slots = np.zeros(int(offsets[-1]), np.int64)
         self._kernel.read_paths(self.space, offsets, stages, slots)
         return offsets, stages, slots
 
-    def live_keys(self) -> npt.NDArray[np.int64]:
+    def live_keys(self) -> Ints:
         """Codes of keys that have partial matches, or are still to be swept."""
         keys = self.space.keys
-        return np.flatnonzero((keys.first >= 0) | (keys.sweep != 0))
+        return np.flatnonzero((keys[:, KEY_FIRST] >= 0) | (keys[:, KEY_SWEEP] != 0))
 
-    def renumber_keys(self, mapping: npt.NDArray[np.int64]) -> None:
+    def renumber_keys(self, mapping: Ints) -> None:
         """Take over new codes of keys; only keys without state are gone."""
-        from ostinato.cep.nfa.renumber import renumber
-
         self.space = renumber(self.space, mapping)
 
-    def partial_matches(self) -> npt.NDArray[np.int64]:
+    def partial_matches(self) -> Ints:
         """Per pattern the number of partial matches now."""
         instances = self.space.instances
         counts = np.zeros(len(self.compiled.patterns), np.int64)
-        used = instances.count > 0
-        np.add.at(counts, instances.pattern[used], instances.count[used])
+        used = instances[instances[:, INSTANCE_COUNT] > 0]
+        np.add.at(counts, used[:, INSTANCE_PATTERN], used[:, INSTANCE_COUNT])
         return counts
 
-    def _machine_for(self, cells: npt.NDArray[np.int64], null: npt.NDArray[np.uint8]) -> Machine:
+    def _machine_for(self, cells: Ints, null: npt.NDArray[np.uint8]) -> Machine:
         plan = self.compiled.plan
         size = max(1, plan.stack_size)
         stack = np.zeros(size, np.int64)
@@ -174,15 +183,16 @@ class Matcher:
         if status != kernel.FULL:
             raise MatchError(self._reason(status))
         patterns = len(self.compiled.patterns)
-        need = (int(control[WANTED]) + patterns) * len(self.space.scratch.state) * 2 + 16
+        need = (int(control[WANTED]) + patterns) * len(self.space.successors) * 2 + 16
         space = self.space
         for name in ("runs", "nodes"):
             space = grow(space, name, need)
         space = grow(space, "slots", 16)
         space = grow(space, "instances", patterns + 16)
         space = grow_list(space, "results", int(control[RESULTS]) + need)
-        space = grow_fresh(space, int(control[FRESH]) + 16)
-        self.space = grow_timers(space, need, 16)
+        space = grow_list(space, "heap", int(control[HEAP]) + need)
+        space = grow_list(space, "fresh", int(control[FRESH]) + 16)
+        self.space = grow_ring(space, 16)
         return True
 
     def _reason(self, status: int) -> str:
@@ -205,16 +215,16 @@ class Matcher:
         stage_names, store, columns = self.compiled.stage_names, self.store, released.columns
 
         def event_of(slot: int) -> Event:
-            row = int(self.space.slots.row[slot])
+            row = int(self.space.slots[slot, SLOT_ROW])
             return columns.event(row) if row >= 0 else store.event(slot)
 
         def matched(node: int) -> Mapping[str, list[Event]]:
             nodes = self.space.nodes
             found: dict[str, list[Event]] = {}
             while node >= 0:
-                events = found.setdefault(stage_names[nodes.stage[node]], [])
-                events.append(event_of(int(nodes.slot[node])))
-                node = int(nodes.parent[node])
+                events = found.setdefault(stage_names[nodes[node, NODE_STAGE]], [])
+                events.append(event_of(int(nodes[node, NODE_SLOT])))
+                node = int(nodes[node, NODE_PARENT])
             return {stage: events[::-1] for stage, events in found.items()}
 
         def decide(number: int, node: int, row: int) -> bool:

@@ -15,6 +15,7 @@ from ostinato.cep.nfa.groups import GroupedState
 from ostinato.cep.nfa.input import KeyedInput, Released
 from ostinato.cep.nfa.matcher import Matcher, MatchError
 from ostinato.cep.nfa.output import ResultReader, Select, count_batch
+from ostinato.cep.nfa.pools import MARK_DROPPED
 from ostinato.cep.nfa.snapshot import SnapshotError
 from ostinato.patterns.typecheck import CheckedPattern
 
@@ -116,7 +117,7 @@ class MatchOperator:
     def stats(self) -> dict[str, PatternStats]:
         """What each pattern did, by its name."""
         partial = self._matcher.partial_matches()
-        dropped = self._matcher.space.scratch.dropped
+        dropped = self._matcher.space.marks[:, MARK_DROPPED]
         counted = {counter.number: counter.matches for counter in self._counters}
         return {
             checked.pattern.name: PatternStats(

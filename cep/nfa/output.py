@@ -16,7 +16,16 @@ from ostinato.cep.nfa.events import EventStore
 from ostinato.cep.nfa.input import KeyedInput
 from ostinato.cep.nfa.kernel import MATCH, TIMEOUT
 from ostinato.cep.nfa.matcher import Matcher
-from ostinato.cep.nfa.pools import RESULTS
+from ostinato.cep.nfa.pools import (
+    RESULT_KEY,
+    RESULT_KIND,
+    RESULT_PATTERN,
+    RESULT_ROW,
+    RESULT_START_TIME,
+    RESULT_TIME,
+    RESULTS,
+    SLOT_TIME,
+)
 from ostinato.patterns.typecheck import CheckedPattern
 from ostinato.patterns.types import BIGINT
 
@@ -78,8 +87,8 @@ class ResultReader:
         if not count:
             return []
         results = space.results
-        patterns, kinds = results.pattern[:count], results.kind[:count]
-        present = np.unique(patterns.astype(np.int64) * 2 + kinds)
+        patterns, kinds = results[:count, RESULT_PATTERN], results[:count, RESULT_KIND]
+        present = np.unique(patterns * 2 + kinds)
         if all(self._compiled.patterns[code // 2].pattern.count for code in present.tolist()):
             offsets, stages, slots = np.zeros(count + 1, np.int64), _NONE, _NONE
         else:
@@ -102,21 +111,20 @@ class ResultReader:
         self, number: int, kind: int, chosen: IntArray, offsets: IntArray, stages: AnyArray, slots: AnyArray
     ) -> Batch | None:
         checked = self._compiled.patterns[number]
-        results = self._matcher.space.results
-        time = results.time[chosen]
-        keys = results.key[chosen].astype(np.int64)
+        results = self._matcher.space.results[chosen]
+        time, keys = results[:, RESULT_TIME].copy(), results[:, RESULT_KEY]
         if checked.pattern.count:
-            return None if kind == TIMEOUT else self._counted(checked, keys, time, results.row[chosen])
+            return None if kind == TIMEOUT else self._counted(checked, keys, time, results[:, RESULT_ROW])
         positions, owners = spread(offsets, chosen)
         first = self._compiled.first_stage[number]
         own = slots[positions]
         names = self._compiled.automata[number].stages
-        slot_times = self._matcher.space.slots.time
+        slot_times = self._matcher.space.slots[:, SLOT_TIME]
         lengths = offsets[chosen + 1] - offsets[chosen]
         last = slot_times[slots[offsets[chosen + 1] - 1]] if lengths.all() else time
         matches = MatchTable(
             self._input.decode_keys(keys),
-            results.start_time[chosen],
+            results[:, RESULT_START_TIME].copy(),
             last if kind == MATCH else time,
             _Events(self._matcher.store, own),
             segments(names, stages[positions] - first, owners, len(chosen)),
@@ -144,7 +152,7 @@ class ResultReader:
         return count_batch(checked, self._input.decode_keys(keys[firsts]), time[firsts], counts)
 
 
-_NONE = np.zeros(0, np.int32)
+_NONE = np.zeros(0, np.int64)
 
 
 def spread(offsets: IntArray, chosen: IntArray) -> tuple[IntArray, IntArray]:

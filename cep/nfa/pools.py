@@ -13,104 +13,38 @@ import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
-Ints32 = npt.NDArray[np.int32]
 Doubles = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.uint8]
 
-
-class Runs(NamedTuple):
-    """Partial matches; finished ones that a skip strategy holds back have `state` DONE."""
-
-    next: Ints32
-    state: Ints32
-    node: Ints32
-    start_time: Ints
-    start_seq: Ints
-    last_time: Ints
-
-
-class Nodes(NamedTuple):
-    """Events taken: a tree from the last event to the first. `refs` counts runs, children and results."""
-
-    parent: Ints32
-    stage: Ints32
-    slot: Ints32
-    refs: Ints32
-
-
-class Slots(NamedTuple):
-    """Buffered events. `row` is the event's row in the batch in hand, or -1 where it is from an earlier one."""
-
-    refs: Ints32
-    row: Ints32
-    time: Ints
-    seq: Ints
-
-
-class Instances(NamedTuple):
-    """Patterns at work on keys. `generation` changes when a row is freed, so that old timers are known.
-
-    `pruned_head`: partial matches that a skip strategy pruned while no event was in hand. Flink would still report those
-    whose time is up before the key's next event, because its time moves from event to event; so do we, however often
-    time moves in between.
-    """
-
-    next: Ints32
-    key: Ints32
-    pattern: Ints32
-    head: Ints32
-    tail: Ints32
-    done_head: Ints32
-    done_tail: Ints32
-    pruned_head: Ints32
-    count: Ints32
-    generation: Ints32
-    held_deadline: Ints
-
-
-class Keys(NamedTuple):
-    """Per key: its first instance (-1: none), its runs, and whether a sweep is due for it."""
-
-    first: Ints32
-    runs: Ints32
-    sweep: Flags
-
-
-class Timers(NamedTuple):
-    """A binary heap of deadlines (`precise` patterns), and a ring of keys to sweep, in order of time."""
-
-    deadline: Ints
-    instance: Ints32
-    generation: Ints32
-    sweep_time: Ints
-    sweep_key: Ints32
-
-
-class Results(NamedTuple):
-    """What came out: `kind` 0 is a match, 1 a timed-out partial match; `row` the event that completed it, -1 where
-    time did. Each row holds a reference to its last node until it has been read."""
-
-    pattern: Ints32
-    key: Ints32
-    kind: Ints32
-    node: Ints32
-    row: Ints32
-    time: Ints
-    start_time: Ints
-    start_seq: Ints
-
-
-class Scratch(NamedTuple):
-    """Working space: successors of one run, and per pattern the mark of the event that has reached it."""
-
-    state: Ints32
-    node: Ints32
-    taken: Ints32
-    mark: Ints
-    fresh: Ints32
-    """Slots given out for events of the batch in hand; one may stand here more than once."""
-    dropped: Ints
-    """Per pattern: partial matches dropped by its cap."""
+# columns of runs: partial matches, and finished ones that a skip strategy holds back (their state is DONE)
+RUN_NEXT, RUN_STATE, RUN_NODE, RUN_START_TIME, RUN_START_SEQ, RUN_LAST_TIME = range(6)
+# nodes: events taken, a tree from the last event to the first; runs, children and results refer to them
+NODE_PARENT, NODE_STAGE, NODE_SLOT, NODE_REFS = range(4)
+# slots: buffered events; the row is that in the batch in hand, or -1 where the event is from an earlier one
+SLOT_REFS, SLOT_ROW, SLOT_TIME, SLOT_SEQ = range(4)
+# instances: patterns at work on keys. The generation changes when a row is freed, so that old timers are known. The
+# pruned are partial matches that a skip strategy pruned while no event was in hand: Flink would still report those
+# whose time is up before the key's next event, because its time moves from event to event; so do we, however often
+# time moves in between.
+(
+    INSTANCE_NEXT, INSTANCE_KEY, INSTANCE_PATTERN, INSTANCE_HEAD, INSTANCE_TAIL, INSTANCE_DONE_HEAD,
+    INSTANCE_DONE_TAIL, INSTANCE_PRUNED_HEAD, INSTANCE_COUNT, INSTANCE_GENERATION, INSTANCE_HELD_DEADLINE,
+) = range(11)  # fmt: skip
+# keys: their first instance (-1: none), how many runs they have, whether a sweep is due for them
+KEY_FIRST, KEY_RUNS, KEY_SWEEP = range(3)
+# the heap of deadlines of precise patterns
+HEAP_DEADLINE, HEAP_INSTANCE, HEAP_GENERATION = range(3)
+# the ring of keys to sweep, in order of time
+RING_TIME, RING_KEY = range(2)
+# results: the kind is MATCH or TIMEOUT; the row that of the event that completed it, -1 where time did. Each holds a
+# reference to its last node until it has been read.
+(
+    RESULT_PATTERN, RESULT_KEY, RESULT_KIND, RESULT_NODE, RESULT_ROW, RESULT_TIME, RESULT_START_TIME, RESULT_START_SEQ,
+) = range(8)  # fmt: skip
+# successors of the run in hand: state, node, and the stage taken (-1: none)
+NEW_STATE, NEW_NODE, NEW_TAKEN = range(3)
+# per pattern: the mark of the event that has reached it, and partial matches dropped by its cap
+MARK_EVENT, MARK_DROPPED = range(2)
 
 
 class Registers(NamedTuple):
@@ -136,16 +70,20 @@ class Machine(NamedTuple):
 
 
 class Space(NamedTuple):
-    """All pools together."""
+    """All pools: int64 tables whose columns are named above, `fresh` (slots given out for events of the batch in hand;
+    one may stand there more than once), and `control`."""
 
-    runs: Runs
-    nodes: Nodes
-    slots: Slots
-    instances: Instances
-    keys: Keys
-    timers: Timers
-    results: Results
-    scratch: Scratch
+    runs: Ints
+    nodes: Ints
+    slots: Ints
+    instances: Ints
+    keys: Ints
+    heap: Ints
+    ring: Ints
+    results: Ints
+    successors: Ints
+    marks: Ints
+    fresh: Ints
     registers: Registers
     control: Ints
 
@@ -158,62 +96,45 @@ STATUS, FAILED_PATTERN, FAILED_KEY, MARK, SWEEP_AFTER, NEXT_DEADLINE = 13, 14, 1
 WANTED, WAITING, LAST_WAITING = 19, 20, 21
 CONTROL_SIZE = 24
 
-_FREE_LINK = {"runs": "next", "nodes": "parent", "slots": "row", "instances": "next"}
+_FREE_LINK = {"runs": RUN_NEXT, "nodes": NODE_PARENT, "slots": SLOT_ROW, "instances": INSTANCE_NEXT}
 _FREE_HEAD = {"runs": FREE_RUN, "nodes": FREE_NODE, "slots": FREE_SLOT, "instances": FREE_INSTANCE}
 _LEFT = {"runs": RUNS_LEFT, "nodes": NODES_LEFT, "slots": SLOTS_LEFT, "instances": INSTANCES_LEFT}
 
-_TYPES: dict[type, dict[str, Any]] = {
-    Runs: {"start_time": np.int64, "start_seq": np.int64, "last_time": np.int64},
-    Nodes: {},
-    Slots: {"time": np.int64, "seq": np.int64},
-    Instances: {"held_deadline": np.int64},
-    Keys: {"sweep": np.uint8},
-    Timers: {"deadline": np.int64, "sweep_time": np.int64},
-    Results: {"time": np.int64, "start_time": np.int64, "start_seq": np.int64},
-}
 
-
-def _pool(kind: Any, size: int) -> Any:
-    special = _TYPES[kind]
-    return kind(*(np.zeros(size, special.get(name, np.int32)) for name in kind._fields))
-
-
-def _grown(pool: Any, size: int) -> Any:
-    return type(pool)(*(_longer(column, size) for column in pool))
-
-
-def _longer(column: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
-    longer = np.zeros((size, *column.shape[1:]), column.dtype)
-    longer[: len(column)] = column
+def _longer(table: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    longer = np.zeros((size, *table.shape[1:]), table.dtype)
+    longer[: len(table)] = table
     return longer
 
 
-def make_space(patterns: int, widest: int, width: int, keys: int = 1024) -> Space:
+def make_space(patterns: int, widest: int, width: int) -> Space:
     """Empty pools for so many patterns; `widest` is the most successors of one run, `width` the most registers."""
+
+    def table(rows: int, columns: int) -> Ints:
+        return np.zeros((rows, columns), np.int64)
+
     control = np.zeros(CONTROL_SIZE, np.int64)
     for head in _FREE_HEAD.values():
         control[head] = -1
     control[NEXT_DEADLINE] = 2**63 - 1
-    scratch = Scratch(
-        *(np.zeros(max(1, widest), np.int32) for _ in range(3)),
-        np.zeros(patterns, np.int64),
-        np.zeros(1024, np.int32),
-        np.zeros(patterns, np.int64),
-    )
-    cells = np.zeros((patterns, max(1, width)), np.int64)
-    registers = Registers(cells, cells.view(np.float64), np.zeros((patterns, max(1, width)), np.uint8))
-    space = Space(
-        *(_pool(kind, 0) for kind in (Runs, Nodes, Slots, Instances)),
-        _pool(Keys, keys),
-        _pool(Timers, 1024),
-        _pool(Results, 1024),
-        scratch,
-        registers,
-        control,
-    )
-    space.keys.first[:] = -1
+    cells = table(patterns, max(1, width))
     # the first rows of the runs' pool stand for the patterns without any event: they are never free
-    space = space._replace(runs=_pool(Runs, patterns))
+    space = Space(
+        runs=table(patterns, 6),
+        nodes=table(0, 4),
+        slots=table(0, 4),
+        instances=table(0, 11),
+        keys=table(1024, 3),
+        heap=table(1024, 3),
+        ring=table(1024, 2),
+        results=table(1024, 8),
+        successors=table(max(1, widest), 3),
+        marks=table(patterns, 2),
+        fresh=np.zeros(1024, np.int64),
+        registers=Registers(cells, cells.view(np.float64), np.zeros(cells.shape, np.uint8)),
+        control=control,
+    )
+    space.keys[:, KEY_FIRST] = -1
     for name in _FREE_LINK:
         space = grow(space, name, 1024)
     return space
@@ -225,10 +146,10 @@ def grow(space: Space, name: str, free: int) -> Space:
     if control[_LEFT[name]] >= free:
         return space
     pool = getattr(space, name)
-    before = len(pool[0])
+    before = len(pool)
     size = max(2 * before, before + free, 1024)
-    pool = _grown(pool, size)
-    link = getattr(pool, _FREE_LINK[name])
+    pool = _longer(pool, size)
+    link = pool[:, _FREE_LINK[name]]
     link[before : size - 1] = np.arange(before + 1, size)
     link[size - 1] = control[_FREE_HEAD[name]]
     control[_FREE_HEAD[name]] = before
@@ -242,43 +163,23 @@ def grow(space: Space, name: str, free: int) -> Space:
 
 
 def grow_list(space: Space, name: str, size: int) -> Space:
-    """The space with a list (``keys``, ``results``) of at least `size` rows."""
-    pool = getattr(space, name)
-    before = len(pool[0])
+    """The space with a list (``keys``, ``results``, ``fresh``, ``heap``) of at least `size` rows."""
+    table = getattr(space, name)
+    before = len(table)
     if before >= size:
         return space
-    pool = _grown(pool, max(2 * before, size))
+    table = _longer(table, max(2 * before, size))
     if name == "keys":
-        pool.first[before:] = -1
-    return space._replace(**{name: pool})
+        table[before:, KEY_FIRST] = -1
+    return space._replace(**{name: table})
 
 
-def grow_fresh(space: Space, size: int) -> Space:
-    """The space with room for `size` fresh slots."""
-    if len(space.scratch.fresh) >= size:
+def grow_ring(space: Space, sweeps: int) -> Space:
+    """The space with room for so many more sweeps."""
+    control, room = space.control, len(space.ring)
+    if control[SWEEP_COUNT] + sweeps <= room:
         return space
-    longer = _longer(space.scratch.fresh, max(2 * len(space.scratch.fresh), size))
-    return space._replace(scratch=space.scratch._replace(fresh=longer))
-
-
-def grow_timers(space: Space, deadlines: int, sweeps: int) -> Space:
-    """The space with room for so many more deadlines and sweeps."""
-    control, timers = space.control, space.timers
-    if control[HEAP] + deadlines > len(timers.deadline):
-        size = max(2 * len(timers.deadline), int(control[HEAP]) + deadlines)
-        timers = timers._replace(
-            deadline=_longer(timers.deadline, size),
-            instance=_longer(timers.instance, size),
-            generation=_longer(timers.generation, size),
-        )
-    room = len(timers.sweep_time)
-    if control[SWEEP_COUNT] + sweeps > room:
-        # unroll the ring, so that the new room lies behind its end
-        order = (control[SWEEP_HEAD] + np.arange(control[SWEEP_COUNT])) % room
-        size = max(2 * room, int(control[SWEEP_COUNT]) + sweeps)
-        times, keys = np.zeros(size, np.int64), np.zeros(size, np.int32)
-        times[: len(order)] = timers.sweep_time[order]
-        keys[: len(order)] = timers.sweep_key[order]
-        control[SWEEP_HEAD] = 0
-        timers = timers._replace(sweep_time=times, sweep_key=keys)
-    return space._replace(timers=timers)
+    # unroll the ring, so that the new room lies behind its end
+    order = (control[SWEEP_HEAD] + np.arange(control[SWEEP_COUNT])) % room
+    control[SWEEP_HEAD] = 0
+    return space._replace(ring=_longer(space.ring[order], max(2 * room, len(order) + sweeps)))

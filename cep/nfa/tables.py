@@ -38,58 +38,59 @@ NO_LIMIT = 2**62
 """A cap or a deadline that is never reached."""
 
 
-class Tables(NamedTuple):
-    """The patterns as the kernel sees them. All arrays are int64; ``x_first[i] : x_first[i + 1]`` are the positions
-    in the next array that belong to i. Patterns, states, edges, terms, stages are numbered over all patterns."""
+# columns of `Tables`: first those of patterns
+(
+    P_START, P_WITHIN, P_SKIP, P_SKIP_STAGE, P_THROW, P_CAP, P_CAP_DROPS, P_WORD, P_PRECISE, P_REPORTS, P_GROUP,
+) = range(11)  # fmt: skip
+# groups of patterns that begin with the same events: word, first term, first member
+G_WORD, G_TERMS, G_MEMBERS = range(3)
+# states: first edge, is it pending, gap (ms), does a gap end it silently, first iterative condition, first timer
+S_EDGES, S_PENDING, S_GAP, S_SILENT, S_CONDITIONS, S_TIMERS = range(6)
+# edges: what it does, where to, for which stage, gap (ms), first term of its guard, first of its completion guard
+E_MOVE, E_TARGET, E_STAGE, E_GAP, E_GUARD, E_COMPLETES = range(6)
+# terms of guards
+T_CARE, T_WANT = range(2)
+# iterative conditions of states: their bit; simple bits without which they need not be looked at; where their program
+# begins (-1: Python decides, as number C_HOOK) and ends
+C_BIT, C_PRE, C_START, C_END, C_HOOK = range(5)
+# stages: where the program that updates registers begins and ends
+U_START, U_END = range(2)
 
-    # patterns
-    start_state: Ints
-    within: Ints
-    """Milliseconds; 0: no bound."""
-    skip: Ints
-    skip_stage: Ints
-    throw_on_miss: Ints
-    cap: Ints
-    cap_drops: Ints
-    word: Ints
-    precise: Ints
-    """1: the moment a partial match expires can be seen from outside, so each start has a timer of its own."""
-    reports_timeouts: Ints
-    start_group: Ints
-    # start groups: patterns that begin with events of the same guard
-    group_word: Ints
-    group_terms: Ints
-    group_patterns: Ints
-    group_members: Ints
-    # states
+
+class Tables(NamedTuple):
+    """The patterns as the kernel sees them: int64 tables whose columns are named above.
+
+    Patterns, states, edges, terms, stages are numbered over all patterns. Where a column is the position of the first
+    row in another table, the next row tells where they end; such tables have one row more than they need.
+
+    P_WITHIN is in milliseconds, 0 where there is no bound; P_PRECISE is 1 where the moment at which a partial match
+    expires can be seen from outside, so that each start has a timer of its own.
+    """
+
+    patterns: Ints
+    groups: Ints
+    members: Ints
+    states: Ints
     edges: Ints
-    pending: Ints
-    gap: Ints
-    silent: Ints
+    terms: Ints
     conditions: Ints
-    timers: Ints
     timer_gap: Ints
-    # edges
-    move: Ints
-    target: Ints
-    stage: Ints
-    edge_gap: Ints
-    guard: Ints
-    completes: Ints
-    # terms of guards
-    care: Ints
-    want: Ints
-    # iterative conditions of states
-    condition_bit: Ints
-    condition_pre: Ints
-    """Bits of simple conditions without which the iterative one need not be looked at."""
-    condition_start: Ints
-    """Where its program begins; -1: Python decides, as number `condition_hook`."""
-    condition_end: Ints
-    condition_hook: Ints
-    # taken events: update program of the pattern's registers, per stage
-    update_start: Ints
-    update_end: Ints
+    stages: Ints
+
+
+_COLUMNS: dict[str, tuple[str, ...]] = {
+    "patterns": (
+        "start_state", "within", "skip", "skip_stage", "throw_on_miss", "cap", "cap_drops", "word", "precise",
+        "reports_timeouts", "start_group",
+    ),
+    "groups": ("group_word", "group_terms", "group_patterns"),
+    "states": ("edges", "pending", "gap", "silent", "conditions", "timers"),
+    "edges": ("move", "target", "stage", "edge_gap", "guard", "completes"),
+    "terms": ("care", "want"),
+    "conditions": ("condition_bit", "condition_pre", "condition_start", "condition_end", "condition_hook"),
+    "stages": ("update_start", "update_end"),
+}  # fmt: skip
+"""The columns of each table, in order, by the names under which they are collected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +224,8 @@ class _Tabulation:
         self._idle = idle
         self._layout = layout
         self._programs = programs
-        self._columns: dict[str, list[int]] = {name: [] for name in Tables._fields}
+        self._columns: dict[str, list[int]] = {"members": [], "timer_gap": []}
+        self._columns |= {column: [] for names in _COLUMNS.values() for column in names}
         for name in ("group_patterns", "edges", "conditions", "timers", "guard", "completes"):
             self._columns[name].append(0)
         self._groups: dict[tuple[int, frozenset[tuple[int, int]]], list[int]] = {}
@@ -236,10 +238,12 @@ class _Tabulation:
             columns["group_terms"].append(len(columns["care"]))
             for care, want in sorted(guard):
                 self._add(care=care, want=want)
-            columns["group_members"] += members
-            self._add(group_word=word, group_patterns=len(columns["group_members"]))
+            columns["members"] += members
+            self._add(group_word=word, group_patterns=len(columns["members"]))
         columns["group_terms"].append(len(columns["care"]))
-        return Tables(**{name: np.array(column, np.int64) for name, column in columns.items()})
+        tables = {name: _table([columns[column] for column in names]) for name, names in _COLUMNS.items()}
+        lists = {name: np.array(columns[name], np.int64) for name in ("members", "timer_gap")}
+        return Tables(**tables, **lists)
 
     def pattern(self, number: int, pattern: PatternIR) -> None:
         automaton = pattern.automaton
@@ -354,6 +358,14 @@ class _Tabulation:
         members = self._groups.setdefault((word, frozenset(guard)), [])
         members.append(number)
         return list(self._groups).index((word, frozenset(guard)))
+
+
+def _table(columns: Sequence[Sequence[int]]) -> Ints:
+    """Columns side by side; those without a value for the last row get 0 there."""
+    table = np.zeros((max(map(len, columns)), len(columns)), np.int64)
+    for index, column in enumerate(columns):
+        table[: len(column), index] = column
+    return table
 
 
 def _atoms(step: Step) -> list[Atom]:

@@ -3,7 +3,45 @@
 from __future__ import annotations
 
 from ostinato.cep.nfa.kernel import add_gap_timers, add_sweep, add_timer, new_instance
-from ostinato.cep.nfa.pools import FREE_NODE, FREE_RUN, FREE_SLOT, NODES_LEFT, RUNS_LEFT, SLOTS_LEFT, SWEEP_AFTER
+from ostinato.cep.nfa.pools import (
+    FREE_NODE,
+    FREE_RUN,
+    FREE_SLOT,
+    INSTANCE_COUNT,
+    INSTANCE_DONE_HEAD,
+    INSTANCE_DONE_TAIL,
+    INSTANCE_HEAD,
+    INSTANCE_HELD_DEADLINE,
+    INSTANCE_KEY,
+    INSTANCE_NEXT,
+    INSTANCE_PATTERN,
+    INSTANCE_PRUNED_HEAD,
+    INSTANCE_TAIL,
+    KEY_FIRST,
+    KEY_RUNS,
+    KEY_SWEEP,
+    NODE_PARENT,
+    NODE_REFS,
+    NODE_SLOT,
+    NODE_STAGE,
+    NODES_LEFT,
+    RUN_LAST_TIME,
+    RUN_NEXT,
+    RUN_NODE,
+    RUN_START_SEQ,
+    RUN_START_TIME,
+    RUN_STATE,
+    RUNS_LEFT,
+    SLOT_REFS,
+    SLOT_ROW,
+    SLOT_SEQ,
+    SLOT_TIME,
+    SLOTS_LEFT,
+    SWEEP_AFTER,
+)
+from ostinato.cep.nfa.tables import P_PRECISE, P_WITHIN
+
+ALLOCATES = False
 
 INSTANCES, RUNS, NODES, EVENTS = 0, 1, 2, 3
 LISTS = 3
@@ -13,17 +51,17 @@ def count_rows(space, keys, counts):
     """How many instances and runs (held matches included) the keys have."""
     instances, runs = space.instances, space.runs
     for key in keys:
-        if key >= len(space.keys.first):
+        if key >= len(space.keys):
             continue
-        instance = space.keys.first[key]
+        instance = space.keys[key, KEY_FIRST]
         while instance >= 0:
             counts[INSTANCES] += 1
             for which in range(LISTS):
                 run = first_of(space, instance, which)
                 while run >= 0:
                     counts[RUNS] += 1
-                    run = runs.next[run]
-            instance = instances.next[instance]
+                    run = runs[run, RUN_NEXT]
+            instance = instances[instance, INSTANCE_NEXT]
 
 
 def export_keys(space, keys, instance_rows, run_rows, node_rows, event_slots, node_map, slot_map, counts):
@@ -40,38 +78,38 @@ def export_keys(space, keys, instance_rows, run_rows, node_rows, event_slots, no
     instances, runs, nodes = space.instances, space.runs, space.nodes
     counts[:] = 0
     for index in range(len(keys)):
-        if keys[index] >= len(space.keys.first):
+        if keys[index] >= len(space.keys):
             continue
-        instance = space.keys.first[keys[index]]
+        instance = space.keys[keys[index], KEY_FIRST]
         while instance >= 0:
             at = counts[INSTANCES]
             counts[INSTANCES] += 1
             instance_rows[at, 0] = index
-            instance_rows[at, 1] = instances.pattern[instance]
+            instance_rows[at, 1] = instances[instance, INSTANCE_PATTERN]
             for which in range(LISTS):
                 run = first_of(space, instance, which)
                 before = counts[RUNS]
                 while run >= 0:
                     row = counts[RUNS]
                     counts[RUNS] += 1
-                    run_rows[row, 0] = runs.state[run]
-                    run_rows[row, 1] = runs.start_time[run]
-                    run_rows[row, 2] = runs.start_seq[run]
-                    run_rows[row, 3] = runs.last_time[run]
+                    run_rows[row, 0] = runs[run, RUN_STATE]
+                    run_rows[row, 1] = runs[run, RUN_START_TIME]
+                    run_rows[row, 2] = runs[run, RUN_START_SEQ]
+                    run_rows[row, 3] = runs[run, RUN_LAST_TIME]
                     run_rows[row, 4] = export_node(
-                        space, runs.node[run], node_rows, event_slots, node_map, slot_map, counts
+                        space, runs[run, RUN_NODE], node_rows, event_slots, node_map, slot_map, counts
                     )
                     run_rows[row, 5] = run
-                    run = runs.next[run]
+                    run = runs[run, RUN_NEXT]
                 instance_rows[at, 2 + which] = counts[RUNS] - before
-            instance = instances.next[instance]
+            instance = instances[instance, INSTANCE_NEXT]
     # the maps are left as they were found
     for row in range(counts[RUNS]):
-        node = runs.node[run_rows[row, 5]]
+        node = runs[run_rows[row, 5], RUN_NODE]
         while node >= 0 and node_map[node] >= 0:
             node_map[node] = -1
-            slot_map[nodes.slot[node]] = -1
-            node = nodes.parent[node]
+            slot_map[nodes[node, NODE_SLOT]] = -1
+            node = nodes[node, NODE_PARENT]
 
 
 def export_node(space, node, node_rows, event_slots, node_map, slot_map, counts):
@@ -86,13 +124,13 @@ def export_node(space, node, node_rows, event_slots, node_map, slot_map, counts)
             number = counts[NODES]
             counts[NODES] += 1
             node_map[node] = number
-            slot = nodes.slot[node]
+            slot = nodes[node, NODE_SLOT]
             if slot_map[slot] < 0:
                 slot_map[slot] = counts[EVENTS]
                 event_slots[counts[EVENTS]] = slot
                 counts[EVENTS] += 1
             node_rows[number, 0] = -1
-            node_rows[number, 1] = nodes.stage[node]
+            node_rows[number, 1] = nodes[node, NODE_STAGE]
             node_rows[number, 2] = slot_map[slot]
         if child >= 0:
             node_rows[child, 0] = number
@@ -101,7 +139,7 @@ def export_node(space, node, node_rows, event_slots, node_map, slot_map, counts)
         if known >= 0:
             break
         child = number
-        node = nodes.parent[node]
+        node = nodes[node, NODE_PARENT]
     return first
 
 
@@ -113,23 +151,23 @@ def import_keys(tables, space, keys, instance_rows, run_rows, node_rows, event_t
     control, runs, nodes = space.control, space.runs, space.nodes
     for event in range(len(slots)):
         slot = control[FREE_SLOT]
-        control[FREE_SLOT] = space.slots.row[slot]
+        control[FREE_SLOT] = space.slots[slot, SLOT_ROW]
         control[SLOTS_LEFT] -= 1
-        space.slots.refs[slot] = 0
-        space.slots.row[slot] = -1
-        space.slots.time[slot] = event_times[event, 0]
-        space.slots.seq[slot] = event_times[event, 1]
+        space.slots[slot, SLOT_REFS] = 0
+        space.slots[slot, SLOT_ROW] = -1
+        space.slots[slot, SLOT_TIME] = event_times[event, 0]
+        space.slots[slot, SLOT_SEQ] = event_times[event, 1]
         slots[event] = slot
     # nodes are taken off the free list in order, which makes their numbers known before their parents are set
     first_nodes = control[FREE_NODE]
     node = first_nodes
     for index in range(len(node_rows)):
-        following = nodes.parent[node]
-        nodes.refs[node] = 0
-        nodes.stage[node] = node_rows[index, 1]
+        following = nodes[node, NODE_PARENT]
+        nodes[node, NODE_REFS] = 0
+        nodes[node, NODE_STAGE] = node_rows[index, 1]
         slot = slots[node_rows[index, 2]]
-        nodes.slot[node] = slot
-        space.slots.refs[slot] += 1
+        nodes[node, NODE_SLOT] = slot
+        space.slots[slot, SLOT_REFS] += 1
         parent = node_rows[index, 0]
         node_rows[index, 1] = node
         node_rows[index, 2] = parent
@@ -139,10 +177,10 @@ def import_keys(tables, space, keys, instance_rows, run_rows, node_rows, event_t
     for index in range(len(node_rows)):
         parent = node_rows[index, 2]
         own = node_rows[index, 1]
-        nodes.parent[own] = -1
+        nodes[own, NODE_PARENT] = -1
         if parent >= 0:
-            nodes.parent[own] = node_rows[parent, 1]
-            nodes.refs[node_rows[parent, 1]] += 1
+            nodes[own, NODE_PARENT] = node_rows[parent, 1]
+            nodes[node_rows[parent, 1], NODE_REFS] += 1
     row = 0
     for index in range(len(instance_rows)):
         key = keys[instance_rows[index, 0]]
@@ -152,22 +190,22 @@ def import_keys(tables, space, keys, instance_rows, run_rows, node_rows, event_t
             before = -1
             for _ in range(instance_rows[index, 2 + which]):
                 run = control[FREE_RUN]
-                control[FREE_RUN] = runs.next[run]
+                control[FREE_RUN] = runs[run, RUN_NEXT]
                 control[RUNS_LEFT] -= 1
                 pool_rows[row] = run
-                runs.next[run] = -1
-                runs.state[run] = run_rows[row, 0]
-                runs.start_time[run] = run_rows[row, 1]
-                runs.start_seq[run] = run_rows[row, 2]
-                runs.last_time[run] = run_rows[row, 3]
+                runs[run, RUN_NEXT] = -1
+                runs[run, RUN_STATE] = run_rows[row, 0]
+                runs[run, RUN_START_TIME] = run_rows[row, 1]
+                runs[run, RUN_START_SEQ] = run_rows[row, 2]
+                runs[run, RUN_LAST_TIME] = run_rows[row, 3]
                 node = node_rows[run_rows[row, 4], 1]
-                runs.node[run] = node
-                nodes.refs[node] += 1
+                runs[run, RUN_NODE] = node
+                nodes[node, NODE_REFS] += 1
                 row += 1
                 link(space, instance, which, before, run)
                 before = run
         set_timers(tables, space, instance, pattern)
-        if control[SWEEP_AFTER] < 2**62 and space.keys.sweep[key] == 0:
+        if control[SWEEP_AFTER] < 2**62 and space.keys[key, KEY_SWEEP] == 0:
             add_sweep(space, key, now + control[SWEEP_AFTER])
 
 
@@ -175,44 +213,49 @@ def first_of(space, instance, which):
     """The first of an instance's runs (0), held matches (1), or pruned runs (2)."""
     instances = space.instances
     if which == 0:
-        return instances.head[instance]
-    return instances.done_head[instance] if which == 1 else instances.pruned_head[instance]
+        return instances[instance, INSTANCE_HEAD]
+    return instances[instance, INSTANCE_DONE_HEAD] if which == 1 else instances[instance, INSTANCE_PRUNED_HEAD]
 
 
 def link(space, instance, which, before, run):
     """Append a run to one of an instance's lists."""
     instances = space.instances
     if before >= 0:
-        space.runs.next[before] = run
+        space.runs[before, RUN_NEXT] = run
     elif which == 0:
-        instances.head[instance] = run
+        instances[instance, INSTANCE_HEAD] = run
     elif which == 1:
-        instances.done_head[instance] = run
+        instances[instance, INSTANCE_DONE_HEAD] = run
     else:
-        instances.pruned_head[instance] = run
+        instances[instance, INSTANCE_PRUNED_HEAD] = run
     if which == 1:
-        instances.done_tail[instance] = run
+        instances[instance, INSTANCE_DONE_TAIL] = run
         return
-    space.keys.runs[instances.key[instance]] += 1
+    space.keys[instances[instance, INSTANCE_KEY], KEY_RUNS] += 1
     if which == 0:
-        instances.tail[instance] = run
-        instances.count[instance] += 1
+        instances[instance, INSTANCE_TAIL] = run
+        instances[instance, INSTANCE_COUNT] += 1
 
 
 def set_timers(tables, space, instance, pattern):
     """The timers that the runs of an instance had."""
     runs, instances = space.runs, space.instances
-    within = tables.within[pattern]
-    run = instances.head[instance]
-    if within > 0 and run >= 0 and tables.precise[pattern] == 0 and instances.done_head[instance] >= 0:
-        instances.held_deadline[instance] = runs.start_time[run] + within
-        add_timer(space, instances.held_deadline[instance], instance)
+    within = tables.patterns[pattern, P_WITHIN]
+    run = instances[instance, INSTANCE_HEAD]
+    if (
+        within > 0
+        and run >= 0
+        and tables.patterns[pattern, P_PRECISE] == 0
+        and instances[instance, INSTANCE_DONE_HEAD] >= 0
+    ):
+        instances[instance, INSTANCE_HELD_DEADLINE] = runs[run, RUN_START_TIME] + within
+        add_timer(space, instances[instance, INSTANCE_HELD_DEADLINE], instance)
     for which in (0, 2):
         run = first_of(space, instance, which)
         before = -1
         while run >= 0:
-            if tables.precise[pattern] != 0 and within > 0 and runs.start_seq[run] != before:
-                add_timer(space, runs.start_time[run] + within, instance)
-            before = runs.start_seq[run]
-            add_gap_timers(tables, space, instance, runs.state[run], runs.last_time[run])
-            run = runs.next[run]
+            if tables.patterns[pattern, P_PRECISE] != 0 and within > 0 and runs[run, RUN_START_SEQ] != before:
+                add_timer(space, runs[run, RUN_START_TIME] + within, instance)
+            before = runs[run, RUN_START_SEQ]
+            add_gap_timers(tables, space, instance, runs[run, RUN_STATE], runs[run, RUN_LAST_TIME])
+            run = runs[run, RUN_NEXT]
