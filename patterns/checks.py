@@ -112,6 +112,11 @@ def _following(before: Element, item: Element) -> Iterator[Problem]:
 
 def _quantifiers(pattern: Pattern) -> Iterator[Problem]:
     """What a quantifier may say."""
+    heads = {
+        id(item.items[0])
+        for item in _elements(pattern.items)
+        if isinstance(item, Group) and item.items and item.quantifier.inner is Contiguity.ANY
+    }
     for item in _elements(pattern.items):
         if isinstance(item, Alternation):
             yield from _alternation(item, pattern.span)
@@ -122,7 +127,7 @@ def _quantifiers(pattern: Pattern) -> Iterator[Problem]:
             yield from _negated(item, quantifier, span)
         else:
             yield from _bounds(quantifier, span)
-            yield from _repetition(item, quantifier, span)
+            yield from _repetition(item, quantifier, span, heads_combinations=id(item) in heads)
         if item.until is not None and quantifier.max is not None:
             # Flink: "The until condition is only applicable to looping states."
             yield Problem(
@@ -166,8 +171,11 @@ def _bounds(quantifier: Quantifier, span: Span | None) -> Iterator[Problem]:
         yield Problem("it is optional already", span, "leave out one of `0` and `?`")
 
 
-def _repetition(item: Stage | Group, quantifier: Quantifier, span: Span | None) -> Iterator[Problem]:
-    """Flink's Quantifier.greedy, consecutive and combinations."""
+def _repetition(
+    item: Stage | Group, quantifier: Quantifier, span: Span | None, *, heads_combinations: bool
+) -> Iterator[Problem]:
+    """Flink's Quantifier.greedy, consecutive and combinations. The first stage of a group of combinations may be greedy
+    and of combinations: in Flink, and so from the builder, it has the latter from its group."""
     single = (quantifier.min, quantifier.max) == (1, 1)
     if single and quantifier.inner is not Contiguity.STRICT:
         word = "combinations" if quantifier.inner is Contiguity.ANY else "relaxed"
@@ -185,7 +193,7 @@ def _repetition(item: Stage | Group, quantifier: Quantifier, span: Span | None) 
         elif single:
             # "Option not applicable to singleton quantifier"
             yield Problem(f"{_label(item)} is not repeated, so it cannot be greedy", span, "leave out `greedy`")
-        elif quantifier.inner is Contiguity.ANY:
+        elif quantifier.inner is Contiguity.ANY and not heads_combinations:
             # "Option not applicable to FollowedByAny pattern"
             yield Problem("`greedy` and `combinations` exclude each other", span, "leave out one of them")
     if quantifier.gap_ms is not None and single:

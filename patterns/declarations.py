@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import re
+import sys
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
@@ -101,7 +102,8 @@ class Event:
     ) -> None:
         super().__init_subclass__()
         keys = (key,) if isinstance(key, str) else tuple(key)
-        annotations = _annotations(cls)
+        frame = sys._getframe(1)
+        annotations = _annotations(cls, {**frame.f_globals, **frame.f_locals})
         columns = tuple(
             _column(cls, column, annotation, column in keys, column == time)
             for column, annotation in annotations.items()
@@ -153,15 +155,18 @@ def _connector(source: str | Connector | None) -> Connector | None:
     return source
 
 
-def _annotations(cls: type) -> dict[str, Any]:
+def _annotations(cls: type, names: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The annotations of a class, read as types. `names` are those that could be seen where it was declared, for
+    classes inside functions and modules that are run without being imported."""
     try:
         found = typing.get_type_hints(cls, include_extras=True)
     except NameError as error:
-        raise PatternError(
-            Problem(
-                f"an annotation of {cls.__name__} cannot be read: {error}", hint="define nested rows at module level"
-            )
-        ) from None
+        if names is None:
+            raise PatternError(Problem(f"an annotation of {cls.__name__} cannot be read: {error}")) from None
+        try:
+            found = typing.get_type_hints(cls, localns=dict(names), include_extras=True)
+        except NameError:
+            return _annotations(cls)
     return {name: annotation for name, annotation in found.items() if typing.get_origin(annotation) is not ClassVar}
 
 

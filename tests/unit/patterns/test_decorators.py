@@ -172,6 +172,20 @@ def test_sources() -> None:
     assert FromInput.__stream__.source == Connector("stdin")
 
 
+def test_rows_may_be_declared_beside_their_stream() -> None:
+    class Spot(NamedTuple):
+        lat: float
+
+    class Seen(cep.Event):
+        spot: Spot
+
+    assert Seen.__stream__.columns == (FieldDecl("spot", Row((("lat", DOUBLE),))),)
+    with pytest.raises(PatternError, match="cannot be read"):
+
+        class Unseen(cep.Event):
+            spot: Nowhere  # type: ignore[name-defined]  # noqa: F821
+
+
 def test_derived_classes_inherit_columns() -> None:
     class Base(cep.Event, key="user", time="ts"):
         user: str
