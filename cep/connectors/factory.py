@@ -119,35 +119,47 @@ def sink_for(connector: Connector, name: str, *, target: str | None = None) -> S
     from ostinato.cep.connectors.output import LineFile
     from ostinato.cep.connectors.sinks import CsvSink, JsonSink, TableSink
 
+    form, path, options = check_sink(connector, name, target=target)
+    delimiter = options.text("delimiter", "\t" if form == "tsv" else ",") or ","
+    append = options.flag("append")
+    header = options.flag("header", not (append and path is not None and _has_content(path)))
+    if form == "parquet":
+        from ostinato.cep.connectors.parquet_sink import ParquetSink
+
+        assert path is not None
+        return ParquetSink(path)
+    output = LineFile.of_stream(sys.stdout, "<stdout>") if path is None else LineFile.create(path, append=append)
+    if form in ("csv", "tsv"):
+        return CsvSink(output, delimiter=delimiter, header=header)
+    if form == "table":
+        return TableSink(output, title=name, colour=path is None and sys.stdout.isatty())
+    return JsonSink(output)
+
+
+def check_sink(connector: Connector, name: str, *, target: str | None = None) -> tuple[str, str | None, Options]:
+    """Format, path (None: standard output) and options of a sink; raises ConnectorError for whatever is wrong in
+    them, without touching a file."""
     owner = f"output {name}"
     options = Options(owner, connector.options)
-    if target == "-" or (target is None and connector.kind == "stdout"):
-        form = _form(connector.format, None, owner, default="table" if sys.stdout.isatty() else "json")
-        if form == "parquet":
-            raise ConnectorError(f"{owner}: Parquet can be written only to a file")
-        output = LineFile.of_stream(sys.stdout, "<stdout>")
-    else:
-        path = target if target is not None else connector.target
-        if connector.kind not in ("file", "stdout") or path is None:
-            raise ConnectorError(f"{owner}: there is no connector {connector.kind!r} to write to; use file or stdout")
-        form = _form(connector.format if target is None else None, path, owner, default="json")
-        if form == "parquet":
-            from ostinato.cep.connectors.parquet_sink import ParquetSink
+    path = None if target == "-" else target
+    if target is None and connector.kind != "stdout":
+        path = connector.target
+        if connector.kind != "file" or path is None:
+            hint = did_you_mean(connector.kind, ["file", "stdout"]) or "use file 'path' or stdout"
+            raise ConnectorError(f"{owner}: there is no connector {connector.kind!r} to write to; {hint}")
+    declared = connector.format if target in (None, "-") else None
+    form = _form(declared, path, owner, default="table" if path is None and sys.stdout.isatty() else "json")
+    if form == "text":
+        raise ConnectorError(f"{owner}: text cannot be written; use json, csv, tsv, parquet or table")
+    if form == "parquet" and path is None:
+        raise ConnectorError(f"{owner}: Parquet can be written only to a file")
+    known = {"csv": {"append", "delimiter", "header"}, "parquet": set[str]()}
+    options.finish(known.get("csv" if form == "tsv" else form, {"append"}))
+    return form, path, options
 
-            options.finish(set())
-            return ParquetSink(path)
-        output = LineFile.create(path, append=options.flag("append"))
-    if form in ("csv", "tsv"):
-        delimiter = options.text("delimiter", "\t" if form == "tsv" else ",") or ","
-        header = options.flag("header", True)
-        options.finish({"append", "delimiter", "header"})
-        return CsvSink(output, delimiter=delimiter, header=header)
-    options.finish({"append"})
-    if form == "table":
-        return TableSink(output, title=name, colour=sys.stdout.isatty())
-    if form != "json":
-        raise ConnectorError(f"{owner}: {form} cannot be written; use json, csv, tsv, parquet or table")
-    return JsonSink(output)
+
+def _has_content(path: str) -> bool:
+    return Path(path).is_file() and Path(path).stat().st_size > 0
 
 
 def _declared(stream: Stream) -> tuple[Connector, str, Options]:

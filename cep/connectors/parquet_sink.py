@@ -111,6 +111,7 @@ def arrow_type(type_: DataType) -> Any:
 def to_arrow(vector: Vector) -> Any:
     """A column as an Arrow array."""
     import pyarrow
+    import pyarrow.compute
 
     type_, null = arrow_type(vector.type), None if vector.valid is None else ~vector.valid
     if vector.type == STRING:

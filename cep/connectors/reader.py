@@ -223,6 +223,13 @@ class FileReader:
             raise
 
     def read(self) -> Chunk | Idle | None:
+        try:
+            return self._read()
+        except SourceError:
+            self.close()
+            raise
+
+    def _read(self) -> Chunk | Idle | None:
         while True:
             if self._file is None and not self._open_next():
                 if not self._follow:
