@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ostinato.cep.batch import MAX_TIME, Barrier, Batch, EndOfInput, Watermark
-from ostinato.cep.connectors import decoder_for
 from ostinato.cep.connectors.base import BadRecord, Reader
+from ostinato.cep.connectors.factory import decoder_for
 from ostinato.cep.runtime.assembly import Assembly, assemble
 from ostinato.cep.runtime.intake import Intake
 from ostinato.cep.runtime.partition import KEY_GROUPS

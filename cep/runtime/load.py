@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ostinato.cep.runtime.plan import LATE, plan, streams_made
 from ostinato.patterns import ast
 from ostinato.patterns.errors import PatternError, Problem, did_you_mean
 from ostinato.patterns.parser import parse_program
@@ -42,6 +43,7 @@ class ProgramSpec(msgspec.Struct, frozen=True):
         text: what a ``.cep`` file says; None for a Python module.
         params: values of parameters, as text.
         inputs: sources by stream; under ``""`` that of the only stream.
+        outputs: sinks by stream that take the place of declared ones; under ``""`` that of the only output.
         whole_rows: see `Definition`.
     """
 
@@ -49,6 +51,7 @@ class ProgramSpec(msgspec.Struct, frozen=True):
     text: str | None = None
     params: dict[str, str] = {}
     inputs: dict[str, ConnectorSpec] = {}
+    outputs: dict[str, ConnectorSpec] = {}
     whole_rows: bool = False
 
 
@@ -68,7 +71,6 @@ class Loaded:
     def definition(self) -> Definition:
         """The job to run."""
         from ostinato.cep.runtime.job import Definition
-        from ostinato.cep.runtime.plan import plan
         from ostinato.cep.runtime.python_rows import select_for
 
         selects = {
@@ -84,6 +86,7 @@ def read_spec(
     *,
     params: Mapping[str, str] | None = None,
     inputs: Mapping[str, ConnectorSpec] | None = None,
+    outputs: Mapping[str, ConnectorSpec] | None = None,
     whole_rows: bool = False,
 ) -> ProgramSpec:
     """The program in a file, its text read.
@@ -97,7 +100,7 @@ def read_spec(
         text = None
     else:
         text = read_text(path)
-    return ProgramSpec(path, text, dict(params or {}), dict(inputs or {}), whole_rows)
+    return ProgramSpec(path, text, dict(params or {}), dict(inputs or {}), dict(outputs or {}), whole_rows)
 
 
 def read_text(path: str) -> str:
@@ -132,7 +135,7 @@ def load(spec: ProgramSpec | Mapping[str, Any]) -> Loaded:
         checked = check_program(_with_inputs(program, spec.inputs), spec.params)
     except PatternError as error:
         raise error.located(spec.text, spec.path) if spec.text is not None else error from None
-    return Loaded(checked, declared, spec.whole_rows)
+    return Loaded(_with_outputs(checked, spec.outputs), declared, spec.whole_rows)
 
 
 def readable_streams(program: ast.Program) -> list[str]:
@@ -164,6 +167,28 @@ def _with_inputs(program: ast.Program, inputs: Mapping[str, ConnectorSpec]) -> a
         for each in program.declarations
     )
     return ast.Program(declarations)
+
+
+def _with_outputs(checked: CheckedProgram, outputs: Mapping[str, ConnectorSpec]) -> CheckedProgram:
+    """The program with other sinks for some streams."""
+    if not outputs:
+        return checked
+    made = dict.fromkeys(name for pattern in checked.patterns for name in streams_made(pattern))
+    known = [*made, *(stream + LATE for stream in checked.streams if stream not in made)]
+    read = {pattern.stream.name for pattern in checked.patterns}
+    likely = list(dict.fromkeys([*(output.stream for output in checked.outputs), *(n for n in made if n not in read)]))
+    chosen = {}
+    for name, connector in outputs.items():
+        if name == "" and len(likely) != 1:
+            raise PatternError(Problem("what is --output for?", hint=f"write --output NAME=FILE ({', '.join(likely)})"))
+        if name and name not in known:
+            hint = did_you_mean(name, known) or f"what comes out is {', '.join(made)}"
+            raise PatternError(Problem(f"--output: there is no `{name}`", hint=hint))
+        options = tuple(connector.options.items())
+        sink = ast.Connector(connector.kind, connector.target, connector.format, options)
+        chosen[name or likely[0]] = ast.OutputDecl(name or likely[0], sink)
+    kept = tuple(output for output in checked.outputs if output.stream not in chosen)
+    return replace(checked, outputs=(*kept, *chosen.values()))
 
 
 def _merged(declared: ast.Connector | None, given: ConnectorSpec) -> ast.Connector:

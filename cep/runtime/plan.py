@@ -81,7 +81,7 @@ def plan(program: CheckedProgram) -> Plan:
     for checked in program.patterns:
         for name in streams_made(checked):
             streams.setdefault(name, checked.output_stream)
-    declared = [output.stream for output in program.outputs]
+    declared = [output.stream for output in program.outputs if not output.stream.endswith(LATE)]
     unread = [name for name in producing if name not in reading]
     return Plan(
         sources=tuple(matching.stream for matching in matchings if matching.stream.name not in producing),

@@ -1,0 +1,133 @@
+"""`ostinato run`: a program over its input."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+import click
+
+from ostinato.server import exits
+from ostinato.server.options import param_values
+
+if TYPE_CHECKING:
+    from ostinato.cep.runtime.load import ConnectorSpec
+
+_NAMED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*(?:\.late)?)=(.+)", re.DOTALL)
+
+
+@click.command("run")
+@click.argument("program", metavar="PROGRAM")
+@click.option(
+    "--input",
+    "-i",
+    "inputs",
+    multiple=True,
+    metavar="[STREAM=]FILE",
+    help="Read a stream from FILE (a path, a glob such as 'logs/*.jsonl.gz', or - for standard input) instead of what "
+    "the program says. STREAM= may be left out where there is one.",
+)
+@click.option(
+    "--input-format",
+    metavar="FORMAT",
+    help="How the input is written: json, csv, tsv, parquet or text.",
+)
+@click.option("--follow", is_flag=True, help="Keep reading as the input grows, like tail -F.")
+@click.option(
+    "--output",
+    "-o",
+    "outputs",
+    multiple=True,
+    metavar="[NAME=]FILE",
+    help="Write what the pattern (or its `into`) NAME gives to FILE, - for standard output. The ending says the "
+    "format: .jsonl, .csv, .tsv, .parquet.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["json", "csv", "tsv", "table"]),
+    help="How matches are written to standard output. A table on a terminal, JSON in a pipe by default.",
+)
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the program.")
+@click.option(
+    "--workers",
+    "-p",
+    type=click.IntRange(1, 128),
+    default=1,
+    show_default=True,
+    help="Worker processes; keys are spread over them, matches are the same.",
+)
+@click.option("--strict", is_flag=True, help="End at the first bad event (exit code 5).")
+@click.option(
+    "--dead-letters",
+    metavar="FILE",
+    help="Keep bad events in FILE, with their place and the reason. PROGRAM.dead-letters.jsonl in this folder by "
+    "default, made only when there are any.",
+)
+@click.option("--late", metavar="FILE", help="Keep events that come behind the watermark in FILE.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Stop after N rows of output.")
+@click.option("--json", "as_json", is_flag=True, help="Matches as JSON also on a terminal, and the summary as JSON.")
+@click.option("--no-progress", is_flag=True, help="Show no progress on the terminal.")
+def command(
+    program: str,
+    inputs: tuple[str, ...],
+    input_format: str | None,
+    follow: bool,
+    outputs: tuple[str, ...],
+    form: str | None,
+    params: tuple[str, ...],
+    workers: int,
+    strict: bool,
+    dead_letters: str | None,
+    late: str | None,
+    limit: int | None,
+    as_json: bool,
+    no_progress: bool,
+) -> None:
+    """Run the patterns of PROGRAM, a .cep file or a Python module with decorated patterns, over their input.
+
+    Matches that the program sends nowhere go to standard output: a table on a terminal, one JSON object each in a pipe.
+    Progress and the summary go to standard error.
+    """
+    from ostinato.cep.runtime.load import ConnectorSpec, LoadError, read_spec
+    from ostinato.server.cli import leave
+
+    reading = {name: _source(target, input_format, follow) for name, target in _named(inputs, "--input").items()}
+    writing = {
+        name: ConnectorSpec("stdout", format=form) if target == "-" else ConnectorSpec("file", target)
+        for name, target in _named(outputs, "--output").items()
+    }
+    if not reading and (follow or input_format is not None):
+        raise click.UsageError("--follow and --input-format say more of --input; give that too")
+    whole_rows = late is not None or any(name.endswith(".late") for name in writing)
+    try:
+        spec = read_spec(program, params=param_values(params), inputs=reading, outputs=writing, whole_rows=whole_rows)
+    except LoadError as error:
+        click.echo(f"ostinato: {error}", err=True)
+        sys.exit(exits.INPUT)
+    from ostinato.server.running import RunOptions, run
+
+    letters = dead_letters or f"{PurePath(program).stem}.dead-letters.jsonl"
+    leave(run(spec, RunOptions(workers, strict, letters, late, form, limit, as_json, not no_progress)))
+
+
+def _named(given: tuple[str, ...], option: str) -> dict[str, str]:
+    """``name=file`` texts as a dict; a file alone is under ``""``."""
+    found: dict[str, str] = {}
+    for text in given:
+        match = _NAMED.fullmatch(text)
+        name, target = match.groups() if match else ("", text)
+        if name in found:
+            raise click.UsageError(f"{option} {text}: there are two for {name or 'the same'}")
+        found[name] = target
+    return found
+
+
+def _source(target: str, form: str | None, follow: bool) -> ConnectorSpec:
+    from ostinato.cep.runtime.load import ConnectorSpec
+
+    if target == "-":
+        return ConnectorSpec("stdin", format=form)
+    return ConnectorSpec("file", target, form, {"follow": True} if follow else {})
