@@ -18,7 +18,7 @@ SKIPS = {
     "skip_to_first": AfterMatchSkipStrategy.skip_to_first,
     "skip_to_last": AfterMatchSkipStrategy.skip_to_last,
 }
-LINKS = {
+LINKS: dict[str, Callable[[Pattern, Any], Pattern]] = {
     "strict": Pattern.next,
     "relaxed": Pattern.followed_by,
     "any": Pattern.followed_by_any,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ def test_each_link_has_its_contiguity() -> None:
     ]
 
 
-RELAXED = {"inner": Contiguity.RELAXED}
+relaxed = partial(Quantifier, inner=Contiguity.RELAXED)
 
 
 @pytest.mark.parametrize(
@@ -60,23 +61,23 @@ RELAXED = {"inner": Contiguity.RELAXED}
     [
         (lambda p: p, Quantifier()),
         (lambda p: p.optional(), Quantifier(optional=True)),
-        (lambda p: p.times(3), Quantifier(3, 3, **RELAXED)),
-        (lambda p: p.times(2, 4), Quantifier(2, 4, **RELAXED)),
-        (lambda p: p.times(0, 4), Quantifier(0, 4, **RELAXED)),
+        (lambda p: p.times(3), relaxed(3, 3)),
+        (lambda p: p.times(2, 4), relaxed(2, 4)),
+        (lambda p: p.times(0, 4), relaxed(0, 4)),
         (lambda p: p.times(1), Quantifier()),
         (lambda p: p.times(1).consecutive().greedy(), Quantifier()),
-        (lambda p: p.one_or_more(), Quantifier(1, None, **RELAXED)),
-        (lambda p: p.one_or_more().optional(), Quantifier(1, None, True, **RELAXED)),
-        (lambda p: p.optional().one_or_more(), Quantifier(1, None, True, **RELAXED)),
-        (lambda p: p.times_or_more(2).greedy(), Quantifier(2, None, greedy=True, **RELAXED)),
+        (lambda p: p.one_or_more(), relaxed(1, None)),
+        (lambda p: p.one_or_more().optional(), relaxed(1, None, True)),
+        (lambda p: p.optional().one_or_more(), relaxed(1, None, True)),
+        (lambda p: p.times_or_more(2).greedy(), relaxed(2, None, greedy=True)),
         (lambda p: p.times_or_more(2).consecutive(), Quantifier(2, None, inner=Contiguity.STRICT)),
         (lambda p: p.times(2).allow_combinations(), Quantifier(2, 2, inner=Contiguity.ANY)),
-        (lambda p: p.times(3, window="5 s"), Quantifier(3, 3, gap_ms=5000, gap_required_only=True, **RELAXED)),
+        (lambda p: p.times(3, window="5 s"), relaxed(3, 3, gap_ms=5000, gap_required_only=True)),
         (
             lambda p: p.one_or_more(timedelta(seconds=5)),
-            Quantifier(1, None, gap_ms=5000, gap_required_only=True, **RELAXED),
+            relaxed(1, None, gap_ms=5000, gap_required_only=True),
         ),
-        (lambda p: p.one_or_more().every("5 s"), Quantifier(1, None, gap_ms=5000, **RELAXED)),
+        (lambda p: p.one_or_more().every("5 s"), relaxed(1, None, gap_ms=5000)),
     ],
 )
 def test_quantifiers(refine: Callable[[Pattern], Pattern], quantifier: Quantifier) -> None:
@@ -178,8 +179,9 @@ def test_the_smallest_of_several_times_counts() -> None:
 def test_time_since_the_event_before() -> None:
     built = Pattern.begin("a").next("b").within("3 s", WithinType.PREVIOUS_AND_CURRENT)
     tree = built.to_ast("p", "s")
-    assert (tree.within_ms, tree.items[1].within_ms) == (None, 3_000)
-    assert isinstance(tree.items[1], Stage)
+    second = tree.items[1]
+    assert isinstance(second, Stage)
+    assert (tree.within_ms, second.within_ms) == (None, 3_000)
 
 
 @pytest.mark.parametrize(

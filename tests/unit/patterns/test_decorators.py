@@ -19,6 +19,7 @@ from ostinato.patterns.parser import parse_expression, parse_program
 from ostinato.patterns.typecheck import check_pattern
 from ostinato.patterns.types import BIGINT, BOOLEAN, DATE, DOUBLE, INTERVAL, STRING, TIMESTAMP, Array, Row
 from ostinato.patterns.types import Decimal as DecimalType
+from tests.support import rows_of, run_patterns
 
 
 class Login(cep.Event, key="user", time="ts", delay="2 s", name="logins"):
@@ -312,11 +313,11 @@ def test_the_decorated_function_can_still_be_called() -> None:
     assert suspicious_login.__doc__ == "Several failures, then a success."
 
 
-def test_rows() -> None:
+def test_what_a_function_may_return() -> None:
     one = {"n": 1}
-    for result, rows in ((one, [one]), ([one, one], [one, one]), (None, []), ([], [])):
+    for result, wanted in ((one, [one]), ([one, one], [one, one]), (None, []), ([], [])):
         pattern = declare("a", lambda match, result=result: result)
-        assert pattern.rows(pattern.match(None, 0, 0, {})) == rows
+        assert pattern.rows(pattern.match(None, 0, 0, {})) == wanted
     wrong = declare("a", lambda match: len(match) + 3)
     with pytest.raises(PatternError, match="gave int"):
         wrong.rows(wrong.match(None, 0, 0, {}))
@@ -479,3 +480,39 @@ def test_names_must_be_told_apart() -> None:
 
     with pytest.raises(PatternError, match="two different streams `logins`"):
         cep.collect({"Login": Login, "Logins": Logins})
+
+
+# ---------------------------------------------------------------------------------------------
+# through the engine
+
+EVENTS = [
+    {"user": "ann", "ts": ts, "status": status, "ip": f"10.0.0.{ts}"}
+    for ts, status in enumerate(["FAILED", "FAILED", "FAILED", "SUCCESS", "FAILED", "SUCCESS"])
+]
+
+
+def rows(declared: DeclaredPattern) -> list[dict[str, Any]]:
+    batches = run_patterns([check_pattern(declared.ast, Login.__stream__)], EVENTS)
+    return [row for batch in batches for row in rows_of(batch)]
+
+
+def test_a_declared_pattern_runs() -> None:
+    assert rows(suspicious_login) == [{"user": "ann", "failures": 3, "ip": "10.0.0.3"}]
+
+
+def test_conditions_that_stay_python_run() -> None:
+    def succeeded(event: Any) -> bool:
+        return str(event.status).title() == "Success"
+
+    def elsewhere(event: Any, ctx: Any) -> bool:
+        return all(before.ip != event.ip for before in ctx.get_events_for_pattern("fail"))
+
+    declared = declare(
+        "fail+ ok",
+        lambda match: {"n": len(match["fail"])},
+        fail=lambda e: e.status == "FAILED",
+        ok=lambda e, ctx: succeeded(e) and elsewhere(e, ctx),
+        skip="past last",
+    )
+    assert isinstance(declared.ast.items[1].condition, PythonCall)  # type: ignore[union-attr]
+    assert [row["n"] for row in rows(declared)] == [3, 1]
