@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import lru_cache, reduce
 
 from ostinato.cep.expressions.dates import DAY_MS, HOUR_MS, MINUTE_MS
-from ostinato.cep.expressions.operations import fold
+from ostinato.cep.expressions.operations import fold, is_core
 from ostinato.patterns.typed import Apply, Constant, Typed
 from ostinato.patterns.types import (
     BIGINT,
@@ -41,8 +41,11 @@ Rule = Callable[[DataType, Arguments], Typed]
 
 @lru_cache(maxsize=4096)
 def to_core(expr: Typed) -> Typed:
-    """The expression in core functions; the type of the whole stays. ValueError for a function nobody knows."""
-    if not isinstance(expr, Apply):
+    """The expression in core functions; the type of the whole stays. ValueError for a function nobody knows.
+
+    An expression in core functions already stays what it is.
+    """
+    if not isinstance(expr, Apply) or is_core(expr.function):
         return expr
     rule = _RULES.get(expr.function)
     if rule is None:
@@ -93,6 +96,8 @@ def cast(expr: Typed, target: DataType) -> Typed:
         return Apply(target, "convert", (expr,))
     if target == DOUBLE:
         return double(expr)
+    if source == BOOLEAN:
+        return cast(Apply(BIGINT, "FROM_BOOLEAN", (expr,)), target)
     if target == BOOLEAN:
         if source == DOUBLE:
             return Apply(BOOLEAN, "NE_F", (expr, Constant(DOUBLE, 0.0)))

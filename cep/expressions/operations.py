@@ -63,6 +63,7 @@ STRICT: dict[str, Function] = {
     "DAY_OF_YEAR": dates.day_of_year,
     "ROUND_DECIMAL": _checked(lambda x, y: arithmetic.round_decimal(x, y // 32, y % 32)),
     "TO_BOOLEAN": bool,
+    "FROM_BOOLEAN": int,
     "ADD_F": lambda x, y: x + y,
     "SUBTRACT_F": lambda x, y: x - y,
     "MULTIPLY_F": lambda x, y: x * y,
@@ -138,12 +139,20 @@ WITH_NULLS: dict[str, Function] = {
 """Functions that deal with NULL themselves."""
 
 
+_CONVERSIONS = ("to_text", "from_text", "convert")
+
+
+def is_core(name: str) -> bool:
+    """Is it a core function that has not the name of one of the language too?"""
+    return name.isupper() or name.startswith("text_") or name in _CONVERSIONS
+
+
 def function_of(expr: Apply) -> Function:
     """What computes a core function from the physical values of its arguments, None being NULL."""
     name = expr.function
     if name in WITH_NULLS:
         return WITH_NULLS[name]
-    if name in ("to_text", "from_text", "convert"):
+    if name in _CONVERSIONS:
         source, target = expr.args[0].type, expr.type
         return _strict(lambda value: convert(value, source, target))
     return _strict(STRICT[name])

@@ -180,7 +180,7 @@ class Compiler:
         name, args = expr.function, expr.args
         if any(arg.type == STRING for arg in args) and name not in _ON_TEXT:
             raise Unsupported(f"{name} of text")
-        if name == "RETYPE":
+        if name in ("RETYPE", "FROM_BOOLEAN"):
             return self._operand(args[0])
         if name == "CASE":
             return self._case(args)

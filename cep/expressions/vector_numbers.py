@@ -163,6 +163,7 @@ FUNCTIONS: dict[str, Callable[..., Result]] = {
     "DAY_OF_WEEK": _total(dates.day_of_week),
     "DAY_OF_YEAR": _total(dates.day_of_year),
     "TO_BOOLEAN": lambda x: (x != 0, None),
+    "FROM_BOOLEAN": lambda x: (x.astype(np.int64), None),
     "TO_DOUBLE": lambda x: (x.astype(np.float64), None),
     "ADD_F": _total(np.add),
     "SUBTRACT_F": _total(np.subtract),
