@@ -2,23 +2,46 @@
 
 Streams are classes derived from `Event`, patterns functions decorated with `pattern`, or built with `Pattern` under
 the names of Flink's API. Conditions are lambdas, text in the language, or expressions of `col`, `last`, `count`, ...
+`run` and `matches` look for patterns in Python's own data; files are run by ``ostinato run``.
+
+Names are imported when they are first used: every module of the engine passes through here.
 """
 
 from __future__ import annotations
 
-from ostinato.patterns.builder import Alternatives, Pattern, WithinType
-from ostinato.patterns.conditions import IterativeCondition, SimpleCondition
-from ostinato.patterns.declarations import Event, field
-from ostinato.patterns.decorators import DeclaredPattern, collect, define, pattern
-from ostinato.patterns.durations import Duration, Time
-from ostinato.patterns.errors import MalformedPatternError, PatternError
-from ostinato.patterns.expressions import Expression, F, avg, col, count, first, last, lit, max_, min_, param, sum_
-from ostinato.patterns.match import Match
-from ostinato.patterns.skipping import AfterMatchSkipStrategy
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ostinato.cep.api import BadEventError, matches, run, stream
+    from ostinato.patterns.builder import Alternatives, Pattern, WithinType
+    from ostinato.patterns.conditions import IterativeCondition, SimpleCondition
+    from ostinato.patterns.declarations import Event, field
+    from ostinato.patterns.decorators import DeclaredPattern, collect, define, pattern
+    from ostinato.patterns.durations import Duration, Time
+    from ostinato.patterns.errors import MalformedPatternError, PatternError
+    from ostinato.patterns.expressions import Expression, F, avg, col, count, first, last, lit, max_, min_, param, sum_
+    from ostinato.patterns.match import Match
+    from ostinato.patterns.skipping import AfterMatchSkipStrategy
+
+_HOMES = {
+    "ostinato.cep.api": "BadEventError matches run stream",
+    "ostinato.patterns.builder": "Alternatives Pattern WithinType",
+    "ostinato.patterns.conditions": "IterativeCondition SimpleCondition",
+    "ostinato.patterns.declarations": "Event field",
+    "ostinato.patterns.decorators": "DeclaredPattern collect define pattern",
+    "ostinato.patterns.durations": "Duration Time",
+    "ostinato.patterns.errors": "MalformedPatternError PatternError",
+    "ostinato.patterns.expressions": "Expression F avg col count first last lit max_ min_ param sum_",
+    "ostinato.patterns.match": "Match",
+    "ostinato.patterns.skipping": "AfterMatchSkipStrategy",
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "AfterMatchSkipStrategy",
     "Alternatives",
+    "BadEventError",
     "DeclaredPattern",
     "Duration",
     "Event",
@@ -41,9 +64,24 @@ __all__ = [
     "first",
     "last",
     "lit",
+    "matches",
     "max_",
     "min_",
     "param",
     "pattern",
+    "run",
+    "stream",
     "sum_",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -12,7 +12,7 @@ from ostinato.cep.expressions import segments, text
 from ostinato.cep.expressions.core import scale_of
 from ostinato.cep.expressions.vector import Memo, evaluate
 from ostinato.cep.jit import kernels
-from ostinato.cep.matches import MatchTable
+from ostinato.cep.match_table import MatchTable
 from ostinato.patterns.typed import Matched, Typed, nodes
 from ostinato.patterns.types import BIGINT, DOUBLE, STRING, TIMESTAMP, Array, Row
 

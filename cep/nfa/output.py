@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ostinato.cep.batch import AnyArray, Batch, IntArray, Vector
 from ostinato.cep.expressions.outputs import evaluate_outputs, match_columns
-from ostinato.cep.matches import MatchTable, Segment
+from ostinato.cep.match_table import MatchTable, Segment
 from ostinato.cep.nfa.compile import CompiledSet
 from ostinato.cep.nfa.events import EventStore
 from ostinato.cep.nfa.input import KeyedInput

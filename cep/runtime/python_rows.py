@@ -9,14 +9,14 @@ import numpy as np
 
 from ostinato.cep.batch import Batch, Vector
 from ostinato.cep.event import Event, natural, read
-from ostinato.cep.matches import MatchTable
+from ostinato.cep.match_table import MatchTable
 from ostinato.patterns.decorators import DeclaredPattern
-from ostinato.patterns.types import BIGINT, BOOLEAN, DOUBLE, STRING, DataType, Row
+from ostinato.patterns.types import BIGINT, BOOLEAN, DOUBLE, STRING, DataType, Scalar
 
 ROWS = "<rows of a function>"
 """The column in which `select_for` leaves each match's rows, a list of dicts, until `expand` lays them out."""
 
-OBJECT = Row(())
+OBJECT = Scalar("OBJECT")
 """The type of values that are no plain ones: they are held, and written, as the Python objects they are."""
 
 _PLAIN: dict[type, DataType] = {bool: BOOLEAN, int: BIGINT, float: DOUBLE, str: STRING}
