@@ -58,9 +58,9 @@ RESERVED = frozenset(
 BESIDE = frozenset({"after", "timeouts", "count", "matches", "cap", "both", "leading", "trailing"})
 """Words that are keywords beside certain others; the printer quotes them to be safe."""
 
-_LITERAL_PREFIXES = frozenset({"timestamp", "date", "double", "interval", "decimal"})
+LITERAL_PREFIXES = frozenset({"timestamp", "date", "double", "interval", "decimal"})
 _TRIM_ENDS = frozenset({"both", "leading", "trailing"})
-_CONTEXTUAL = BESIDE | _LITERAL_PREFIXES
+_CONTEXTUAL = BESIDE | LITERAL_PREFIXES
 
 _TOKEN = re.compile(
     rf"""
@@ -267,13 +267,15 @@ def _is_keyword(word: str, tokens: Sequence[Token], index: int) -> bool:
     if word == "matches":
         return before in ("count", "partial")
     after = tokens[index + 1] if index + 1 < len(tokens) else None
-    if before == "as" or after is None:
+    if after is None:
         return False
-    if word in _LITERAL_PREFIXES:
+    if word in LITERAL_PREFIXES:
         return after.type == "STRING" or (word == "decimal" and _typed_decimal(tokens, index + 1))
     if word in _TRIM_ENDS:
         opened = before == "(" and index > 1 and tokens[index - 2].text.lower() == "trim"
         return opened and after.type in ("STRING", "NAME")
+    if before == "as":
+        return False
     if word == "cap":
         return after.type == "INTEGER"
     return after.text.lower() == {"after": "match", "timeouts": "into", "count": "matches"}[word]
@@ -297,9 +299,10 @@ def is_plain_name(name: str) -> bool:
     return _WORD.fullmatch(name) is not None and lowered not in RESERVED and lowered not in BESIDE
 
 
-def quote_name(name: str, *, after_dot: bool = False) -> str:
+def quote_name(name: str, *, after_dot: bool = False, before_text: bool = False) -> str:
     """The name as it is written: in backquotes where it is no plain word or would be taken for a keyword."""
-    if is_plain_name(name) or (after_dot and _WORD.fullmatch(name)):
+    taken = before_text and name.lower() in LITERAL_PREFIXES
+    if not taken and (is_plain_name(name) or (after_dot and _WORD.fullmatch(name))):
         return name
     return "`" + name.replace("`", "``") + "`"
 

@@ -1,7 +1,7 @@
 """Reading the language: texts to syntax trees.
 
-A file is cut into its declarations first, and each is read by itself, so that a mistake in one does not hide those in
-the others. Everything that is wrong is raised together as one `PatternError`.
+A file with a mistake is cut into its declarations, and each is read by itself, so that a mistake in one does not hide
+those in the others. Everything that is wrong is raised together as one `PatternError`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from ostinato.patterns.diagnosis import explain, find_repair, misspelt, respelt
 from ostinato.patterns.errors import PatternError, Problem, Span
 from ostinato.patterns.lalr import Stuck, read
 from ostinato.patterns.lexer import Token, classify, lex
-from ostinato.patterns.rewrite import bind_params, map_expr, name_params
+from ostinato.patterns.rewrite import bind_params, depth_problem, expressions_of, map_expr, name_params
 from ostinato.patterns.tables import load_tables
 from ostinato.patterns.types import DataType
 
 _MAX_REPAIRS = 8
 """Misspelt keywords mended in one declaration before reading gives up on it."""
 
-_MAX_DEPTH = 200
+_MAX_DEPTH = 100
 """Brackets within brackets; far more than anyone writes, and few enough for recursive passes."""
 
 
@@ -33,19 +33,26 @@ def parse_program(text: str, filename: str = "<pattern>") -> ast.Program:
     """
     lexed = lex(text)
     problems = list(lexed.problems)
-    declarations: list[ast.Declaration] = []
     raw = lexed.tokens
-    for start, end in declaration_bounds(raw):
-        program = _read("program", raw[start:end], _end_of(raw, end), problems)
-        if program is not None:
-            declarations += program.declarations
+    builder = ProgramBuilder()
+    program = Stuck(0, frozenset()) if _too_deep(raw) else read(load_tables(), "program", classify(raw), builder)
+    if isinstance(program, Stuck):
+        for start, end in declaration_bounds(raw):
+            _read("program", raw[start:end], _end_of(raw, end), problems)
+        if not problems:
+            problems.append(explain(classify(raw), program, _end_of(raw, len(raw))))
+    else:
+        problems += builder.problems
+        problems += _deep_expressions(expr for pattern in program.patterns for expr in expressions_of(pattern))
     _raise(problems, text, filename)
-    return bind_params(ast.Program(tuple(declarations)))
+    assert isinstance(program, ast.Program)
+    return bind_params(program)
 
 
 def parse_expression(text: str, params: Iterable[str] = (), filename: str = "<expression>") -> ast.Expr:
     """Read one expression; bare names among `params` are parameters."""
     expr: ast.Expr = _parse("expr", text, filename)
+    _raise(_deep_expressions([expr]), text, filename)
     return map_expr(expr, name_params(frozenset(params)))
 
 
@@ -78,6 +85,10 @@ def _parse(start: str, text: str, filename: str) -> Any:
     result = _read(start, lexed.tokens, _end_of(lexed.tokens, len(lexed.tokens)), problems)
     _raise(problems, text, filename)
     return result
+
+
+def _deep_expressions(expressions: Iterable[ast.Expr]) -> list[Problem]:
+    return [problem for expr in expressions if (problem := depth_problem(expr)) is not None]
 
 
 def _raise(problems: list[Problem], text: str, filename: str) -> None:
@@ -148,8 +159,8 @@ def declaration_bounds(raw: Sequence[Token]) -> list[tuple[int, int]]:
     for index, token in enumerate(raw):
         if index == 0 or token.word not in _STARTS or token.span.line == raw[index - 1].span.end_line:
             continue
-        follows = raw[index + 2].text.lower() if index + 2 < len(raw) else ""
-        if follows == _STARTS[token.word] or token.span.column == 1:
+        name, follows = (raw[i].text.lower() if i < len(raw) else "" for i in (index + 1, index + 2))
+        if follows == _STARTS[token.word] or (token.span.column == 1 and name[:1].isalpha()):
             starts.append(index)
     bounds = list(zip(starts, [*starts[1:], len(raw)], strict=True))
     return [(start, end) for start, end in bounds if start < end]

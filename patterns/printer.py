@@ -259,7 +259,7 @@ def _path(names: tuple[str, ...]) -> str:
 
 
 def _connector(connector: ast.Connector) -> str:
-    text = quote_name(connector.kind)
+    text = quote_name(connector.kind, before_text=True)
     if connector.target is not None:
         text += f" {format_text(connector.target)}"
     if connector.format is not None:

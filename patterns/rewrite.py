@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from ostinato.patterns import ast
+from ostinato.patterns.errors import Problem
 
 Conditions = tuple[ast.Expr | None, ast.Expr | None]
 """Condition and until of a stage."""
@@ -18,6 +19,46 @@ def map_expr(expr: ast.Expr, change: Callable[[ast.Expr], ast.Expr]) -> ast.Expr
         if any(new is not old for new, old in zip(args, expr.args, strict=True)):
             expr = replace(expr, args=args)
     return change(expr)
+
+
+MAX_DEPTH = 100
+"""Calls within calls; more than anyone writes, and few enough for passes that follow the tree by recursion."""
+
+
+def depth_problem(expr: ast.Expr) -> Problem | None:
+    """What to say of an expression that is nested too deeply. It is looked at without recursion."""
+    waiting = [(expr, 1)]
+    while waiting:
+        node, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            return Problem(
+                f"this expression is nested more than {MAX_DEPTH} deep",
+                expr.span,
+                "say the same with `in (…)`, or with a part of it in a stream of its own",
+            )
+        if isinstance(node, ast.Call):
+            waiting += ((arg, depth + 1) for arg in node.args)
+    return None
+
+
+def expressions_of(pattern: ast.Pattern) -> Iterator[ast.Expr]:
+    """Every expression that stands in a pattern."""
+
+    def inside(items: tuple[ast.Element, ...]) -> Iterator[ast.Expr]:
+        for item in items:
+            if isinstance(item, ast.Alternation):
+                for branch in item.branches:
+                    yield from inside(branch)
+                continue
+            if isinstance(item, ast.Group):
+                yield from inside(item.items)
+            elif item.condition is not None:
+                yield item.condition
+            if item.until is not None:
+                yield item.until
+
+    yield from inside(pattern.items)
+    yield from (output.value for output in pattern.emit)
 
 
 def map_stages(

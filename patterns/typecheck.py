@@ -15,6 +15,7 @@ from ostinato.patterns.errors import MalformedPatternError, PatternError, Proble
 from ostinato.patterns.expressions_check import ExpressionChecker, type_condition, type_expr
 from ostinato.patterns.program_check import ProgramProblems, order_of_patterns, sinks_problems
 from ostinato.patterns.resolve import resolve_params, substitute
+from ostinato.patterns.rewrite import depth_problem, expressions_of
 from ostinato.patterns.schema import columns_of, output_problems, output_stream, stream_problems
 from ostinato.patterns.scope import Scope
 from ostinato.patterns.typed import Typed
@@ -117,6 +118,9 @@ def _check(
 ) -> tuple[CheckedPattern, list[Problem], list[Problem]]:
     """The pattern, checked as far as it can be; what is wrong with its structure; what else is wrong."""
     problems: list[Problem] = []
+    deep = [problem for expr in expressions_of(pattern) if (problem := depth_problem(expr)) is not None]
+    if deep:
+        raise PatternError(deep)
     pattern = substitute(pattern, params, problems)
     structure = structure_problems(pattern)
     stages = list(ast.stages_of(pattern.items))
