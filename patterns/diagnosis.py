@@ -56,6 +56,8 @@ _OPERANDS = frozenset(
         "NOT",
         "CASE",
         "CAST",
+        "REGEXP",
+        "RLIKE",
         "TRUE",
         "FALSE",
         "NULL",

@@ -13,7 +13,7 @@ from ostinato.patterns import ast
 from ostinato.patterns.arithmetic_check import arithmetic
 from ostinato.patterns.conversions import UNKNOWN, can_cast, clash_hint, constant, convert, unify
 from ostinato.patterns.errors import PatternError, Problem, Span, did_you_mean
-from ostinato.patterns.functions import COLLECTING, FUNCTIONS, Function, Kind, Result, known_names
+from ostinato.patterns.functions import AGGREGATES, COLLECTING, FUNCTIONS, Function, Kind, Result, known_names
 from ostinato.patterns.literals import BIGINT_MAX, BIGINT_MIN
 from ostinato.patterns.scope import Scope
 from ostinato.patterns.typed import Apply, Constant, Current, Matched, Opaque, Typed
@@ -149,6 +149,8 @@ class ExpressionChecker:
         if name in scope.stages:
             return self.wrong(f"`{name}` is a stage; of its columns, which?", span, f"such as `{name}.column`")
         hint = did_you_mean(name, [*scope.columns, *scope.params])
+        if name.lower() in AGGREGATES and scope.stages:
+            hint = f"of a stage's events: `{name.lower()}({scope.stages[0]}…)`"
         if hint is None:
             hint = f"{_listed('column', scope.columns)}; a text is written in single quotes"
         return self.wrong(f"there is no column `{name}`", span, hint)

@@ -164,7 +164,7 @@ def lex(text: str) -> Lexed:
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            position = _unreadable(text, position, places, problems)
+            position = _unreadable(text, position, places, tokens, problems)
             continue
         kind = match.lastgroup
         assert kind is not None
@@ -227,8 +227,8 @@ _UNCLOSED = {
 }
 
 
-def _unreadable(text: str, position: int, places: Places, problems: list[Problem]) -> int:
-    """Say what is wrong at `position`; return where to read on."""
+def _unreadable(text: str, position: int, places: Places, tokens: list[Token], problems: list[Problem]) -> int:
+    """Say what is wrong at `position`; return where to read on. What is not closed ends with its line."""
     opener = "/*" if text.startswith("/*", position) else text[position]
     line_end = text.find("\n", position)
     line_end = len(text) if line_end < 0 else line_end
@@ -237,8 +237,14 @@ def _unreadable(text: str, position: int, places: Places, problems: list[Problem
         return position + 2
     if opener in _UNCLOSED:
         message, hint = _UNCLOSED[opener]
-        problems.append(Problem(message, places.span(position, line_end), hint))
-        return len(text) if opener == "/*" else line_end
+        span = places.span(position, line_end)
+        problems.append(Problem(message, span, hint))
+        if opener == "/*":
+            return len(text)
+        tokens.append(
+            Token("STRING" if opener == "'" else "NAME", opener, text[position + 1 : line_end], position, span)
+        )
+        return line_end
     span = places.span(position, position + 1)
     remedy = "declarations follow one another without a separator" if opener == ";" else None
     problems.append(Problem(f"`{opener}` has no meaning in the language", span, remedy))
