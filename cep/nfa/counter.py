@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ class LinearCounter:
         self._automaton = compiled.automata[number]
         self._bits = compiled.layout.bits[number]
         self._word = compiled.layout.word_of_pattern[number]
-        self._mask = sum(self._bits.values())
+        self._mask = reduce(or_, self._bits.values(), 0)
         self._within = compiled.patterns[number].pattern.within_ms or 0
         self._states = max(1, len(self._automaton.states) - 1)
         self._classes: dict[int, int] = {}

@@ -13,7 +13,7 @@ from ostinato.cep.jit import kernels
 from ostinato.cep.nfa import transfer
 from ostinato.cep.nfa.counter import LinearCounter
 from ostinato.cep.nfa.input import KeyedInput, Pending, joined_columns
-from ostinato.cep.nfa.keys import key_bytes, of_bytes
+from ostinato.cep.nfa.keys import of_bytes, to_bytes
 from ostinato.cep.nfa.matcher import Matcher
 from ostinato.cep.nfa.pools import HEAP, SLOT_SEQ, SLOT_TIME, grow, grow_list, grow_ring
 from ostinato.cep.nfa.snapshot import (
@@ -64,7 +64,7 @@ class GroupedState:
                     "patterns": self._fingerprint,
                     "watermark": keyed.watermark,
                     "seq": self._matcher.seq,
-                    "keys": key_bytes(keyed.keys, keys),
+                    "keys": to_bytes(keyed.keys.strings(keys)),
                     "waiting": None if joined is None else self._pack_waiting(joined, keys),
                     "runs": self._pack_runs(keys),
                     "counts": [counter.snapshot(keys) for counter in self._counters],
@@ -142,6 +142,7 @@ class GroupedState:
     # -- partial matches ---------------------------------------------------------------------------
 
     def _pack_runs(self, keys: Ints) -> dict[str, Any]:
+        self._matcher.grow_seeds(keys, self._input.watermark)
         space = self._matcher.space
         counts = np.zeros(4, np.int64)
         kernel = kernels(transfer)

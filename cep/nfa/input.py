@@ -15,7 +15,7 @@ from ostinato.cep.jit import kernels
 from ostinato.cep.nfa import ordering
 from ostinato.cep.nfa.compile import CompiledSet, needed_columns, schema_of, stored_columns
 from ostinato.cep.nfa.events import Parts
-from ostinato.cep.nfa.keys import KeyCodec, key_bytes
+from ostinato.cep.nfa.keys import KeyCodec
 from ostinato.cep.strings import Interner
 from ostinato.patterns.typed import Typed
 from ostinato.patterns.types import STRING
@@ -98,7 +98,7 @@ class KeyedInput:
 
     def decode_keys(self, codes: IntArray) -> dict[str, Vector]:
         """The key columns of keys."""
-        return self.codec.decode(key_bytes(self.keys, codes))
+        return self.codec.decode(self.keys.strings(codes))
 
     def release(self, watermark: int) -> Released | None:
         """The events at or before the watermark, in order; the others go on waiting. None where there are none."""

@@ -40,6 +40,8 @@ from ostinato.cep.nfa.pools import (
     INSTANCES_LEFT,
     KEY_FIRST,
     KEY_RUNS,
+    KEY_SEED,
+    KEY_SEED_GROUP,
     KEY_SWEEP,
     LAST_WAITING,
     MARK,
@@ -97,11 +99,12 @@ from ostinato.cep.nfa.tables import (
     E_STAGE,
     E_TARGET,
     G_MEMBERS,
+    G_SEEDS,
+    G_STATE,
     G_TERMS,
     G_WORD,
     P_CAP,
     P_CAP_DROPS,
-    P_GROUP,
     P_PRECISE,
     P_REPORTS,
     P_SKIP,
@@ -123,6 +126,12 @@ from ostinato.cep.nfa.tables import (
 )
 
 ALLOCATES = False
+# what happens for every event or every partial match becomes part of one loop; the rest stays out of its way
+INLINED = (
+    "holds", "may_begin", "guarded", "completed", "has_room", "meet_beginnings", "step", "iterative", "replace",
+    "begin_matches", "take_registers", "finish", "emit", "new_run", "new_node", "new_slot", "new_instance", "release",
+    "release_slot", "seed_outcome", "free_run", "free_instance", "is_idle", "is_over", "add_gap_timers", "add_sweep",
+)  # fmt: skip
 
 TAKE, IGNORE, KILL = 0, 1, 2
 FINAL = -2
@@ -134,6 +143,7 @@ NO_LIMIT = 2**62
 # what `control[STATUS]` says when the kernel stops
 RUNNING, FULL, CAPPED, MISSED_STAGE, SKIP_TO_SELF = 0, 1, 2, 3, 4
 
+SEED_DIES, SEED_STAYS, SEED_GROWS = 0, 1, 2
 NO_SKIP, TO_NEXT, PAST_LAST, TO_FIRST, TO_LAST = 0, 1, 2, 3, 4
 MATCH, TIMEOUT = 0, 1
 
@@ -154,30 +164,50 @@ def run_events(tables, machine, space, order, begin, times, keys, bits, seq, hoo
             if control[STATUS] != RUNNING:
                 return position
         key = keys[row]
-        instance = space.keys[key, KEY_FIRST]
-        begins = False
+        beginning = -1
         for group in range(groups):
             if may_begin(tables, group, bits, row):
-                begins = True
-                break
-        if instance < 0 and not begins:
+                # one group that is alone may leave a seed
+                beginning = group if beginning == -1 else groups
+        seed = space.keys[key, KEY_SEED]
+        idle = space.keys[key, KEY_FIRST] < 0 and seed < 0
+        if idle and beginning < 0:
             continue
         if not has_room(tables, space, space.keys[key, KEY_RUNS]):
             control[WANTED] = space.keys[key, KEY_RUNS]
             control[STATUS] = FULL
             return position
+        if seed >= 0:
+            outcome = seed_outcome(tables, space, key, bits, row)
+            if outcome == SEED_DIES:
+                drop_seed(space, key)
+                idle = True
+                if beginning < 0:
+                    continue
+            elif outcome == SEED_STAYS and beginning < 0:
+                continue
+            else:
+                grow_seed(tables, space, key, time)
         slot = new_slot(space, time, seq + position)
+        if idle and beginning >= 0 and beginning < groups and tables.groups[beginning, G_SEEDS] != 0:
+            space.keys[key, KEY_SEED] = slot
+            space.keys[key, KEY_SEED_GROUP] = beginning
+            space.slots[slot, SLOT_ROW] = row
+            space.fresh[control[FRESH]] = slot
+            control[FRESH] += 1
+            if space.keys[key, KEY_SWEEP] == 0 and control[SWEEP_AFTER] < NO_LIMIT:
+                add_sweep(space, key, time + control[SWEEP_AFTER])
+            continue
+        begins = beginning >= 0
         control[MARK] += 1
         mark = control[MARK]
+        if begins:
+            meet_beginnings(tables, space, key, row, bits, mark)
         before = -1
+        instance = space.keys[key, KEY_FIRST]
         while instance >= 0:
             following = space.instances[instance, INSTANCE_NEXT]
-            pattern = space.instances[instance, INSTANCE_PATTERN]
-            space.marks[pattern, MARK_EVENT] = mark
-            starts = False
-            if begins:
-                group = tables.patterns[pattern, P_GROUP]
-                starts = may_begin(tables, group, bits, row)
+            starts = begins and space.marks[space.instances[instance, INSTANCE_PATTERN], MARK_EVENT] == mark
             step(tables, machine, space, instance, row, time, seq + position, slot, bits, starts, hook)
             if control[STATUS] != RUNNING:
                 return position
@@ -186,20 +216,6 @@ def run_events(tables, machine, space, order, begin, times, keys, bits, seq, hoo
             else:
                 before = instance
             instance = following
-        if begins:
-            for group in range(groups):
-                if not may_begin(tables, group, bits, row):
-                    continue
-                for member in range(tables.groups[group, G_MEMBERS], tables.groups[group + 1, G_MEMBERS]):
-                    pattern = tables.members[member]
-                    if space.marks[pattern, MARK_EVENT] == mark:
-                        continue
-                    instance = new_instance(space, key, pattern)
-                    step(tables, machine, space, instance, row, time, seq + position, slot, bits, True, hook)
-                    if control[STATUS] != RUNNING:
-                        return position
-                    if is_idle(space, instance):
-                        free_instance(space, instance, -1)
         if space.slots[slot, SLOT_REFS] > 1:
             space.slots[slot, SLOT_ROW] = row
             space.fresh[control[FRESH]] = slot
@@ -222,6 +238,89 @@ def holds(tables, begin, end, bits):
         if bits & tables.terms[term, T_CARE] == tables.terms[term, T_WANT]:
             return True
     return False
+
+
+def seed_outcome(tables, space, key, bits, row):
+    """What an event does to a key's seed.
+
+    A *seed* is an event that began a partial match of every pattern of a group, all of which are now in states that
+    look alike: it stands for all of them, until an event comes that does more than end them or pass them by.
+    """
+    group = space.keys[key, KEY_SEED_GROUP]
+    facts = bits[row, tables.groups[group, G_WORD]]
+    state = tables.groups[group, G_STATE]
+    outcome = SEED_DIES
+    for edge in range(tables.states[state, S_EDGES], tables.states[state + 1, S_EDGES]):
+        if guarded(tables, edge, facts):
+            if tables.edges[edge, E_MOVE] != IGNORE or tables.edges[edge, E_TARGET] != state or outcome == SEED_STAYS:
+                return SEED_GROWS
+            outcome = SEED_STAYS
+    return outcome
+
+
+def drop_seed(space, key):
+    """Forget a key's seed."""
+    release_slot(space, space.keys[key, KEY_SEED])
+    space.keys[key, KEY_SEED] = -1
+
+
+def grow_seed(tables, space, key, time):
+    """Put the partial matches that a seed stands for in its place."""
+    slots, instances = space.slots, space.instances
+    seed = space.keys[key, KEY_SEED]
+    group = space.keys[key, KEY_SEED_GROUP]
+    start_time = slots[seed, SLOT_TIME]
+    for member in range(tables.groups[group, G_MEMBERS], tables.groups[group + 1, G_MEMBERS]):
+        pattern = tables.members[member]
+        within = tables.patterns[pattern, P_WITHIN]
+        if within > 0 and time - start_time >= within:
+            continue
+        edge = tables.states[tables.patterns[pattern, P_START], S_EDGES]
+        while tables.edges[edge, E_MOVE] != TAKE:
+            edge += 1
+        instance = new_instance(space, key, pattern)
+        node = new_node(space, -1, tables.edges[edge, E_STAGE], seed)
+        run = new_run(space, tables.edges[edge, E_TARGET], node, start_time, slots[seed, SLOT_SEQ])
+        space.runs[run, RUN_LAST_TIME] = start_time
+        instances[instance, INSTANCE_HEAD] = run
+        instances[instance, INSTANCE_TAIL] = run
+        instances[instance, INSTANCE_COUNT] = 1
+        space.keys[key, KEY_RUNS] += 1
+    drop_seed(space, key)
+
+
+def grow_seeds(tables, space, keys, time):
+    """Grow the seeds of some keys, as far as there is room. Returns how many keys were done."""
+    for index in range(len(keys)):
+        key = keys[index]
+        if key < len(space.keys) and space.keys[key, KEY_SEED] >= 0:
+            if not has_room(tables, space, 0):
+                space.control[WANTED] = 0
+                space.control[STATUS] = FULL
+                return index
+            grow_seed(tables, space, key, time)
+    return len(keys)
+
+
+def meet_beginnings(tables, space, key, row, bits, mark):
+    """Mark the patterns that the event may begin, and put those to work on the key that were not yet."""
+    instances, marks = space.instances, space.marks
+    for group in range(len(tables.groups) - 1):
+        if may_begin(tables, group, bits, row):
+            for member in range(tables.groups[group, G_MEMBERS], tables.groups[group + 1, G_MEMBERS]):
+                marks[tables.members[member], MARK_EVENT] = -mark
+    instance = space.keys[key, KEY_FIRST]
+    while instance >= 0:
+        pattern = instances[instance, INSTANCE_PATTERN]
+        if marks[pattern, MARK_EVENT] == -mark:
+            marks[pattern, MARK_EVENT] = mark
+        instance = instances[instance, INSTANCE_NEXT]
+    for group in range(len(tables.groups) - 1):
+        for member in range(tables.groups[group, G_MEMBERS], tables.groups[group + 1, G_MEMBERS]):
+            pattern = tables.members[member]
+            if marks[pattern, MARK_EVENT] == -mark:
+                marks[pattern, MARK_EVENT] = mark
+                new_instance(space, key, pattern)
 
 
 def may_begin(tables, group, bits, row):
@@ -763,6 +862,13 @@ def fire(tables, space, time):
 def sweep_key(tables, space, key, time):
     """Let go of what has expired on a key to which no event came for long; nobody sees the moment."""
     instances = space.instances
+    seed = space.keys[key, KEY_SEED]
+    if seed >= 0:
+        if time - space.slots[seed, SLOT_TIME] >= space.control[SWEEP_AFTER]:
+            drop_seed(space, key)
+        else:
+            add_sweep(space, key, time + space.control[SWEEP_AFTER])
+        return
     before = -1
     instance = space.keys[key, KEY_FIRST]
     while instance >= 0:

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from ostinato.cep.batch import IntArray, Strings, Vector
-from ostinato.cep.strings import Interner
+from ostinato.cep.batch import BoolArray, Strings, Vector, physical_dtype
 from ostinato.patterns.types import STRING, DataType
 
 NULL_KEY = b"\xc0"
@@ -38,21 +37,19 @@ class KeyCodec:
         encode = msgspec.msgpack.Encoder().encode
         return of_bytes([encode(values) for values in zip(*(vector.to_list() for vector in vectors), strict=True)])
 
-    def decode(self, keys: Sequence[bytes]) -> dict[str, Vector]:
+    def decode(self, keys: Strings) -> dict[str, Vector]:
         """The key columns of encoded keys."""
         if not self.columns:
             return {}
+        name, type_ = self.columns[0]
         if self._text:
-            name, type_ = self.columns[0]
-            texts = [None if key == NULL_KEY else key.decode("utf-8", "surrogatepass") for key in keys]
-            return {name: Vector.of(type_, texts)}
-        if len(self.columns) == 1 and all(len(key) == 8 for key in keys):
-            name, type_ = self.columns[0]
-            numbers = np.frombuffer(b"".join(keys), np.int64)
-            if Vector.of(type_, [0]).array.dtype == np.int64:
-                return {name: Vector(type_, numbers)}
+            null = equals_bytes(keys, NULL_KEY)
+            return {name: Vector(type_, keys, ~null if null.any() else None)}
+        encoded = to_bytes(keys)
+        if len(self.columns) == 1 and physical_dtype(type_) == np.int64 and all(len(key) == 8 for key in encoded):
+            return {name: Vector(type_, np.frombuffer(b"".join(encoded), np.int64))}
         decode = msgspec.msgpack.Decoder().decode
-        rows = [decode(key) for key in keys]
+        rows = [decode(key) for key in encoded]
         return {
             name: Vector.of(type_, [row[index] for row in rows]) for index, (name, type_) in enumerate(self.columns)
         }
@@ -67,11 +64,17 @@ def of_bytes(values: Sequence[bytes]) -> Strings:
     return Strings(np.frombuffer(b"".join(values), np.uint8), start, length)
 
 
-def key_bytes(interner: Interner, codes: IntArray) -> list[bytes]:
-    """The encoded keys of codes."""
-    strings = interner.strings(codes)
+def to_bytes(strings: Strings) -> list[bytes]:
+    """The bytes of each text."""
     data = strings.data
     return [
         data[begin : begin + size].tobytes()
         for begin, size in zip(strings.start.tolist(), strings.length.tolist(), strict=True)
     ]
+
+
+def equals_bytes(strings: Strings, wanted: bytes) -> BoolArray:
+    """Which texts are these bytes (a single one)?"""
+    found = strings.length == len(wanted)
+    found[found] = strings.data[strings.start[found]] == wanted[0]
+    return found

@@ -23,6 +23,8 @@ from ostinato.cep.nfa.pools import (
     INSTANCE_COUNT,
     INSTANCE_PATTERN,
     KEY_FIRST,
+    KEY_SEED,
+    KEY_SEED_GROUP,
     KEY_SWEEP,
     NODE_PARENT,
     NODE_SLOT,
@@ -41,7 +43,7 @@ from ostinato.cep.nfa.pools import (
     make_space,
 )
 from ostinato.cep.nfa.renumber import renumber
-from ostinato.cep.nfa.tables import NO_LIMIT, P_PRECISE, P_WITHIN
+from ostinato.cep.nfa.tables import G_MEMBERS, NO_LIMIT, P_PRECISE, P_WITHIN
 from ostinato.cep.strings import Interner
 
 
@@ -139,7 +141,7 @@ class Matcher:
     def live_keys(self) -> Ints:
         """Codes of keys that have partial matches, or are still to be swept."""
         keys = self.space.keys
-        return np.flatnonzero((keys[:, KEY_FIRST] >= 0) | (keys[:, KEY_SWEEP] != 0))
+        return np.flatnonzero((keys[:, KEY_FIRST] >= 0) | (keys[:, KEY_SEED] >= 0) | (keys[:, KEY_SWEEP] != 0))
 
     def renumber_keys(self, mapping: Ints) -> None:
         """Take over new codes of keys; only keys without state are gone."""
@@ -147,11 +149,23 @@ class Matcher:
 
     def partial_matches(self) -> Ints:
         """Per pattern the number of partial matches now."""
-        instances = self.space.instances
+        instances, keys = self.space.instances, self.space.keys
         counts = np.zeros(len(self.compiled.patterns), np.int64)
         used = instances[instances[:, INSTANCE_COUNT] > 0]
         np.add.at(counts, used[:, INSTANCE_PATTERN], used[:, INSTANCE_COUNT])
+        seeds = keys[keys[:, KEY_SEED] >= 0, KEY_SEED_GROUP]
+        for group, many in zip(*np.unique(seeds, return_counts=True), strict=True):
+            first, last = self.compiled.tables.groups[[group, group + 1], G_MEMBERS]
+            counts[self.compiled.tables.members[first:last]] += many
         return counts
+
+    def grow_seeds(self, keys: Ints, time: int) -> None:
+        """Give the keys the partial matches that their seeds stand for."""
+        done = 0
+        while True:
+            done += self._kernel.grow_seeds(self.compiled.tables, self.space, keys[done:], time)
+            if not self._stopped():
+                return
 
     def _machine_for(self, cells: Ints, null: npt.NDArray[np.uint8]) -> Machine:
         plan = self.compiled.plan

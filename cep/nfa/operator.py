@@ -121,8 +121,8 @@ class MatchOperator:
         counted = {counter.number: counter.matches for counter in self._counters}
         return {
             checked.pattern.name: PatternStats(
-                counted.get(number, self._reader.matches[number]),
-                self._reader.timeouts[number],
+                counted.get(number, int(self._reader.matches[number])),
+                int(self._reader.timeouts[number]),
                 int(partial[number]),
                 int(dropped[number]),
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,12 @@ from ostinato.cep.nfa.pools import (
     RESULT_TIME,
     RESULTS,
     SLOT_TIME,
+    Ints,
 )
+from ostinato.patterns.schema import MATCH_TIME
 from ostinato.patterns.typecheck import CheckedPattern
-from ostinato.patterns.types import BIGINT
+from ostinato.patterns.typed import Constant
+from ostinato.patterns.types import BIGINT, TIMESTAMP
 
 Select = Callable[[MatchTable], Mapping[str, Vector]]
 """Makes output columns of matches, in place of ``emit``."""
@@ -67,8 +71,22 @@ def segments(stages: Sequence[str], stage_of: AnyArray, owners: IntArray, rows: 
     return found
 
 
+@dataclass(frozen=True)
+class _Family:
+    """Patterns whose results are made into rows together: they emit the same columns of the same stages into the same
+    stream, and differ at most in constants. A hundred variants of a pattern cost little more than one."""
+
+    stream: str
+    kind: int
+    members: tuple[int, ...]
+    leader: CheckedPattern
+    stages: tuple[str, ...]
+    constants: Mapping[str, Vector]
+    """Columns that are constant for each member: a row for each, in the order of `members`."""
+
+
 class ResultReader:
-    """Reads results from the kernel's space into batches, pattern by pattern."""
+    """Reads results from the kernel's space into batches."""
 
     def __init__(
         self, compiled: CompiledSet, matcher: Matcher, keyed: KeyedInput, selects: Mapping[str, Select]
@@ -77,79 +95,109 @@ class ResultReader:
         self._matcher = matcher
         self._input = keyed
         self._selects = selects
-        self.matches = [0] * len(compiled.patterns)
-        self.timeouts = [0] * len(compiled.patterns)
+        self._families = [family for kind in (MATCH, TIMEOUT) for family in self._make_families(kind)]
+        self._first_stage = np.array(compiled.first_stage, np.int64)
+        self.matches = np.zeros(len(compiled.patterns), np.int64)
+        self.timeouts = np.zeros(len(compiled.patterns), np.int64)
 
     def read(self) -> list[Batch]:
-        """All results since the last call, as batches: matches and timeouts of each pattern that has any."""
-        space = self._matcher.space
-        count = int(space.control[RESULTS])
+        """All results since the last call, as batches."""
+        count = int(self._matcher.space.control[RESULTS])
         if not count:
             return []
-        results = space.results
-        patterns, kinds = results[:count, RESULT_PATTERN], results[:count, RESULT_KIND]
-        present = np.unique(patterns * 2 + kinds)
-        if all(self._compiled.patterns[code // 2].pattern.count for code in present.tolist()):
-            offsets, stages, slots = np.zeros(count + 1, np.int64), _NONE, _NONE
-        else:
-            offsets, stages, slots = self._matcher.paths()
+        results = self._matcher.space.results[:count]
+        patterns, kinds = results[:, RESULT_PATTERN], results[:, RESULT_KIND]
+        size = len(self.matches)
+        self.matches += np.bincount(patterns[kinds == MATCH], minlength=size)
+        self.timeouts += np.bincount(patterns[kinds == TIMEOUT], minlength=size)
+        present = set(np.unique(patterns * 2 + kinds).tolist())
+        families = [
+            family for family in self._families if any(member * 2 + family.kind in present for member in family.members)
+        ]
+        paths = (_NONE, _NONE, _NONE)
+        if not all(family.leader.pattern.count for family in families):
+            paths = self._matcher.paths()
         out = []
-        for code in present.tolist():
-            number, kind = code // 2, code % 2
-            chosen = np.flatnonzero((patterns == number) & (kinds == kind))
-            if kind == MATCH:
-                self.matches[number] += len(chosen)
-            else:
-                self.timeouts[number] += len(chosen)
-            batch = self._batch(number, kind, chosen, offsets, stages, slots)
-            if batch is not None:
-                out.append(batch)
+        for family in families:
+            chosen = kinds == family.kind
+            if len(families) > 1:
+                chosen &= np.isin(patterns, family.members)
+            out.append(self._batch(family, np.flatnonzero(chosen), results, *paths))
         self._matcher.clear_results()
         return out
 
+    def _make_families(self, kind: int) -> list[_Family]:
+        found: dict[Any, list[int]] = {}
+        for number, checked in enumerate(self._compiled.patterns):
+            pattern = checked.pattern
+            stream = pattern.timeouts_into if kind == TIMEOUT else checked.output_stream.name
+            if stream is None or number in self._compiled.linear or (pattern.count and kind == TIMEOUT):
+                continue
+            shape: Any = number
+            if checked.outputs and pattern.name not in self._selects:
+                shape = tuple(
+                    (name, expr.type if isinstance(expr, Constant) else expr) for name, expr in checked.outputs
+                )
+            found.setdefault((stream, self._compiled.automata[number].stages, shape), []).append(number)
+        return [
+            _Family(stream, kind, tuple(members), self._compiled.patterns[members[0]], stages, self._constants(members))
+            for (stream, stages, _), members in found.items()
+        ]
+
+    def _constants(self, members: Sequence[int]) -> dict[str, Vector]:
+        patterns = [self._compiled.patterns[member] for member in members]
+        found = {}
+        for index, (name, expr) in enumerate(patterns[0].outputs):
+            if isinstance(expr, Constant):
+                values = [checked.outputs[index][1] for checked in patterns]
+                found[name] = Vector.of(expr.type, [each.value for each in values if isinstance(each, Constant)])
+        return found
+
     def _batch(
-        self, number: int, kind: int, chosen: IntArray, offsets: IntArray, stages: AnyArray, slots: AnyArray
-    ) -> Batch | None:
-        checked = self._compiled.patterns[number]
-        results = self._matcher.space.results[chosen]
-        time, keys = results[:, RESULT_TIME].copy(), results[:, RESULT_KEY]
+        self, family: _Family, chosen: IntArray, results: Ints, offsets: Ints, stages: Ints, slots: Ints
+    ) -> Batch:
+        checked = family.leader
+        results = results[chosen]
+        patterns, keys = results[:, RESULT_PATTERN], results[:, RESULT_KEY]
+        time = results[:, RESULT_TIME].copy()
         if checked.pattern.count:
-            return None if kind == TIMEOUT else self._counted(checked, keys, time, results[:, RESULT_ROW])
+            return self._counted(family, keys, time, results[:, RESULT_ROW])
         positions, owners = spread(offsets, chosen)
-        first = self._compiled.first_stage[number]
         own = slots[positions]
-        names = self._compiled.automata[number].stages
-        slot_times = self._matcher.space.slots[:, SLOT_TIME]
-        lengths = offsets[chosen + 1] - offsets[chosen]
-        last = slot_times[slots[offsets[chosen + 1] - 1]] if lengths.all() else time
+        end = time
+        if family.kind == MATCH:
+            end = self._matcher.space.slots[slots[offsets[chosen + 1] - 1], SLOT_TIME]
         matches = MatchTable(
             self._input.decode_keys(keys),
             results[:, RESULT_START_TIME].copy(),
-            last if kind == MATCH else time,
+            end,
             _Events(self._matcher.store, own),
-            segments(names, stages[positions] - first, owners, len(chosen)),
+            segments(family.stages, stages[positions] - self._first_stage[patterns][owners], owners, len(chosen)),
         )
-        name = checked.pattern.timeouts_into if kind == TIMEOUT else checked.output_stream.name
-        assert name is not None
-        return Batch(name, time, self._columns(checked, matches))
+        columns = self._columns(family, matches, np.searchsorted(family.members, patterns))
+        return Batch(family.stream, time, with_time(columns, time))
 
-    def _columns(self, checked: CheckedPattern, matches: MatchTable) -> Mapping[str, Vector]:
+    def _columns(self, family: _Family, matches: MatchTable, member: IntArray) -> Mapping[str, Vector]:
+        checked = family.leader
         select = self._selects.get(checked.pattern.name)
         if select is not None:
             return select(matches)
-        if checked.outputs:
-            return evaluate_outputs(checked.outputs, matches)
-        columns = dict(matches.keys)
-        columns.update(match_columns(matches, tuple(matches.segments), tuple(matches.events)))
-        return columns
+        if not checked.outputs:
+            columns = dict(matches.keys)
+            columns.update(match_columns(matches, tuple(matches.segments), tuple(matches.events)))
+            return columns
+        varying = [(name, expr) for name, expr in checked.outputs if name not in family.constants]
+        made = evaluate_outputs(varying, matches)
+        made |= {name: values.take(member) for name, values in family.constants.items()}
+        return {name: made[name] for name, _ in checked.outputs}
 
-    def _counted(self, checked: CheckedPattern, keys: IntArray, time: IntArray, rows: AnyArray) -> Batch:
+    def _counted(self, family: _Family, keys: IntArray, time: IntArray, rows: AnyArray) -> Batch:
         """How many matches came out at once on a key: results of one event and key stand together."""
         new = np.ones(len(keys), np.bool_)
         new[1:] = (keys[1:] != keys[:-1]) | (rows[1:] != rows[:-1]) | (time[1:] != time[:-1])
         firsts = np.flatnonzero(new)
         counts = np.diff(np.append(firsts, len(keys)))
-        return count_batch(checked, self._input.decode_keys(keys[firsts]), time[firsts], counts)
+        return count_batch(family.leader, self._input.decode_keys(keys[firsts]), time[firsts], counts)
 
 
 _NONE = np.zeros(0, np.int64)
@@ -163,7 +211,12 @@ def spread(offsets: IntArray, chosen: IntArray) -> tuple[IntArray, IntArray]:
     return np.arange(len(owners)) - before[owners] + offsets[chosen][owners], owners
 
 
+def with_time(columns: Mapping[str, Vector], time: IntArray) -> dict[str, Vector]:
+    """The columns, and when the row came to be as `match_time`, which is the event time of a stream of matches."""
+    return {**columns, MATCH_TIME: columns.get(MATCH_TIME, Vector(TIMESTAMP, time))}
+
+
 def count_batch(checked: CheckedPattern, keys: Mapping[str, Vector], time: IntArray, counts: npt.NDArray[Any]) -> Batch:
     """A row for each event that completes matches: the key, and their number as `matches`."""
     columns = {**keys, "matches": Vector(BIGINT, counts.astype(np.int64))}
-    return Batch(checked.output_stream.name, time, columns)
+    return Batch(checked.output_stream.name, time, with_time(columns, time))

@@ -42,8 +42,9 @@ NO_LIMIT = 2**62
 (
     P_START, P_WITHIN, P_SKIP, P_SKIP_STAGE, P_THROW, P_CAP, P_CAP_DROPS, P_WORD, P_PRECISE, P_REPORTS, P_GROUP,
 ) = range(11)  # fmt: skip
-# groups of patterns that begin with the same events: word, first term, first member
-G_WORD, G_TERMS, G_MEMBERS = range(3)
+# groups of patterns that begin with the same events: word, first term, first member, whether an event that begins them
+# may be kept as a seed (see `kernel.seed_outcome`), and one of the states that they are in after it, which look alike
+G_WORD, G_TERMS, G_MEMBERS, G_SEEDS, G_STATE = range(5)
 # states: first edge, is it pending, gap (ms), does a gap end it silently, first iterative condition, first timer
 S_EDGES, S_PENDING, S_GAP, S_SILENT, S_CONDITIONS, S_TIMERS = range(6)
 # edges: what it does, where to, for which stage, gap (ms), first term of its guard, first of its completion guard
@@ -83,7 +84,7 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
         "start_state", "within", "skip", "skip_stage", "throw_on_miss", "cap", "cap_drops", "word", "precise",
         "reports_timeouts", "start_group",
     ),
-    "groups": ("group_word", "group_terms", "group_patterns"),
+    "groups": ("group_word", "group_terms", "group_patterns", "group_seeds", "group_state"),
     "states": ("edges", "pending", "gap", "silent", "conditions", "timers"),
     "edges": ("move", "target", "stage", "edge_gap", "guard", "completes"),
     "terms": ("care", "want"),
@@ -228,6 +229,8 @@ class _Tabulation:
         self._columns |= {column: [] for names in _COLUMNS.values() for column in names}
         for name in ("group_patterns", "edges", "conditions", "timers", "guard", "completes"):
             self._columns[name].append(0)
+        self._looks: dict[int, object] = {}
+        self._second: dict[int, int] = {}
         self._groups: dict[tuple[int, frozenset[tuple[int, int]]], list[int]] = {}
         self.hooks: list[int] = []
         self._hook_numbers: dict[int, int] = {}
@@ -239,7 +242,14 @@ class _Tabulation:
             for care, want in sorted(guard):
                 self._add(care=care, want=want)
             columns["members"] += members
-            self._add(group_word=word, group_patterns=len(columns["members"]))
+            looks = {self._looks[member] for member in members}
+            state = -1 if None in looks or len(looks) > 1 else self._second[members[0]]
+            self._add(
+                group_word=word,
+                group_patterns=len(columns["members"]),
+                group_seeds=int(state >= 0),
+                group_state=state,
+            )
         columns["group_terms"].append(len(columns["care"]))
         tables = {name: _table([columns[column] for column in names]) for name, names in _COLUMNS.items()}
         lists = {name: np.array(columns[name], np.int64) for name in ("members", "timer_gap")}
@@ -264,6 +274,7 @@ class _Tabulation:
             reports_timeouts=int(pattern.reports_timeouts),
             start_group=self._start_group(number, automaton),
         )
+        self._looks[number], self._second[number] = self._after_first(number, pattern, first_state)
         for stage in automaton.stages:
             start, end = self._programs.updates[number].get(stage, (0, 0))
             self._add(update_start=start, update_end=end)
@@ -334,6 +345,25 @@ class _Tabulation:
                 condition_hook=hook,
             )
         self._add(conditions=len(self._columns["condition_bit"]))
+
+    def _after_first(self, number: int, pattern: PatternIR, first_state: int) -> tuple[object, int]:
+        """How the state after a pattern's first event looks to the events that follow, and its number.
+
+        The look is None where the first event may do more than lead to one state that depends on nothing but events.
+        """
+        states = pattern.automaton.states
+        begins = [step for step in states[0].steps if step.move is Move.TAKE]
+        watched = pattern.reports_timeouts or any(state.pending or state.gap_ms for state in states)
+        if len(begins) != 1 or begins[0].target == FINAL or terms(begins[0].completes) or watched:
+            return None, -1
+        if self._layout.iterative_of[number]:
+            return None, -1
+        target = begins[0].target
+        look = tuple(
+            (step.move, step.target == target, tuple(self._masks(number, term) for term in terms(step.guard)))
+            for step in states[target].steps
+        )
+        return look, first_state + target
 
     def _start_group(self, number: int, automaton: Automaton) -> int:
         """The patterns that any event of some kind may begin; iterative conditions are left to the step itself."""
