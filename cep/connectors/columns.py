@@ -144,6 +144,11 @@ class Extra:
         self._end += len(encoded)
         return begin, len(encoded)
 
+    def cut(self, start: IntArray, end: IntArray) -> list[bytes]:
+        """The bytes of the chunk from each start to its end."""
+        held = self.data.data
+        return [bytes(held[a:b]) for a, b in zip(start.tolist(), end.tolist(), strict=True)]
+
     def buffer(self) -> Bytes:
         """The chunk's bytes, followed by what was added."""
         if not self._added:

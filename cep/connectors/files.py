@@ -155,6 +155,11 @@ def total_size(paths: Sequence[str]) -> int:
 
 
 def unbuffered(stream: Any) -> Any:
-    """The raw stream under a standard stream, from which nothing has been read ahead."""
+    """The raw stream under a standard stream, from which nothing has been read ahead.
+
+    Raises SourceError where there is none.
+    """
+    if stream is None or stream.closed:
+        raise SourceError("cannot read <stdin>: it is closed; name a file")
     raw = getattr(getattr(stream, "buffer", stream), "raw", None)
     return raw if isinstance(raw, io.RawIOBase) else getattr(stream, "buffer", stream)

@@ -28,6 +28,7 @@ DECIMAL = 4  # [digits behind the point]
 STRING = 5
 TEXT_TIME = 6  # a time or date as text, to be read later
 ANY_TIME = 7  # either [as EPOCH]
+NESTED = 8  # any value, to be read later from its bytes
 
 ALLOCATES = False
 
@@ -471,7 +472,19 @@ def decode_lines(
                 seen += 1
                 kind = kinds[column]
                 byte = data[at]
-                if byte == QUOTE:
+                if kind == NESTED:
+                    start = at
+                    at = value_end(data, at)
+                    if at < 0 or later_count == len(later):
+                        plain = False
+                        break
+                    valid[column, row] = True
+                    later[later_count, 0] = column
+                    later[later_count, 1] = row
+                    later[later_count, 2] = start
+                    later[later_count, 3] = at
+                    later_count += 1
+                elif byte == QUOTE:
                     end, escaped = text_end(data, at + 1)
                     postponed = escaped or kind != STRING
                     if end < 0 or kind < STRING or (postponed and later_count == len(later)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal as Number
 from typing import Any
 
@@ -45,12 +45,8 @@ class JsonLines:
         """`exact` decodes every line with orjson, as the kernel's lines must be decoded too."""
         self._schema = Schema(stream, columns, year=year)
         needs = self._schema.needs
-        # What a double cannot hold is read again as decimal digits.
-        self._digits = any(isinstance(need.field.type, Decimal) or need.times is not None for need in needs)
-        paths = [need.path for need in needs]
-        plain = all(len(path) == 1 for path in paths) and len(set(paths)) == len(paths)
-        nested = any(isinstance(need.field.type, (Array, Row)) for need in needs)
-        self._scanner = None if exact or nested or not plain else _Scanner(self._schema)
+        self._by_digits = [need for need in needs if _by_digits(need)]
+        self._scanner = None if exact else _Scanner(self._schema)
 
     def decode(self, chunk: Chunk) -> tuple[Batch, list[BadRecord]]:
         bad = list(chunk.rejected)
@@ -79,7 +75,7 @@ class JsonLines:
             raise BadValue(_why_not(line, error)) from None
         if not isinstance(record, dict):
             raise BadValue("not a JSON object")
-        if self._digits:
+        if any(_holds_float(_at(record, need.path)) for need in self._by_digits):
             record = json.loads(line, parse_float=Number)
         return [self._schema.value(need, _at(record, need.path)) for need in self._schema.needs]
 
@@ -102,6 +98,25 @@ def _why_not(line: bytes, error: json.JSONDecodeError) -> str:
     return f"not JSON: {error.msg} at character {error.pos + 1}"
 
 
+def _by_digits(need: Need) -> bool:
+    """Must numbers of the column be read as decimal digits, since a double may not hold them?"""
+    return need.times is not None or _holds_decimal(need.field.type)
+
+
+def _holds_decimal(type_: DataType) -> bool:
+    if isinstance(type_, Array):
+        return _holds_decimal(type_.element)
+    if isinstance(type_, Row):
+        return any(_holds_decimal(of) for _, of in type_.fields)
+    return isinstance(type_, Decimal)
+
+
+def _holds_float(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_float, value.values()))
+    return any(map(_holds_float, value)) if isinstance(value, list) else isinstance(value, float)
+
+
 def _at(record: Any, path: tuple[str, ...]) -> Any:
     for name in path:
         if not isinstance(record, dict):
@@ -116,24 +131,37 @@ class _Scanner:
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
         self._needs = schema.needs
-        names = Strings.of([need.path[0] for need in self._needs])
+        # A column of the kernel is a member of the record. What lies deeper, or is wanted twice, is cut out by the
+        # kernel and taken apart here.
+        members: dict[str, list[Need]] = {}
+        for need in self._needs:
+            members.setdefault(need.path[0], []).append(need)
+        self._members = list(members.values())
+        self._flat = {
+            needs[0].name: index
+            for index, needs in enumerate(self._members)
+            if len(needs) == 1 and len(needs[0].path) == 1 and not isinstance(needs[0].field.type, (Array, Row))
+        }
+        names = Strings.of(list(members))
         self._names = (names.data.copy(), names.start, names.length.astype(np.int64))
-        table = np.array([_kind(need) for need in self._needs], np.int64).reshape(-1, 3)
+        table = np.array([self._kind(needs) for needs in self._members], np.int64).reshape(-1, 3)
         self._kinds, self._parameters, self._precisions = (table[:, i].copy() for i in range(3))
-        self._required = np.array([bool(need.role) for need in self._needs], np.int64)
+        self._required = np.array([any(need.role for need in needs) for needs in self._members], np.int64)
         places = 64
         self._work = (
-            np.zeros(len(self._needs), np.int64),
+            np.zeros(len(self._members), np.int64),
             *(np.zeros(places, np.int64) for _ in range(3)),
             np.zeros((places, 4), np.uint64),
         )
         self._record_bytes = 64.0
 
+    def _kind(self, needs: list[Need]) -> tuple[int, int, int]:
+        return _kind(needs[0]) if needs[0].name in self._flat else (json_kernel.NESTED, 0, 0)
+
     def decode(self, chunk: Chunk, exact: Any, bad: list[BadRecord]) -> Batch:
         data = chunk.data
-        columns = len(self._needs)
         room = int(chunk.size / self._record_bytes * 1.05) + 16
-        table = _Table(columns, room)
+        table = _Table(len(self._members), room, [need.name for need in self._needs if need.name not in self._flat])
         at = row = slow_count = later_count = 0
         kernel = kernels(json_kernel).decode_lines
         with np.errstate(over="ignore"):
@@ -162,12 +190,11 @@ class _Scanner:
         for column in np.unique(later[:, 0]).tolist():
             cells = later[later[:, 0] == column]
             rows, start, end = cells[:, 1], cells[:, 2], cells[:, 3]
-            need = self._needs[column]
-            if need.field.type == DOUBLE:
-                held = extra.data.data
-                table.floats[column, rows] = [
-                    float(bytes(held[a:b])) for a, b in zip(start.tolist(), end.tolist(), strict=True)
-                ]
+            need = self._members[column][0]
+            if need.name not in self._flat:
+                failed += self._take_apart(table, column, rows, extra.cut(start, end))
+            elif need.field.type == DOUBLE:
+                table.floats[column, rows] = [float(text) for text in extra.cut(start, end)]
             elif need.field.type == STRING:
                 table.ints[column, rows], table.lengths[column, rows] = _unescape(extra, start, end)
             else:
@@ -178,6 +205,23 @@ class _Scanner:
                     values, ok = (need.times or _ISO).parse(texts)
                 table.ints[column, rows] = values
                 failed += rows[~ok].tolist()
+        return failed
+
+    def _take_apart(self, table: _Table, column: int, rows: IntArray, cut: list[bytes]) -> list[int]:
+        """Read members with structure; returns the rows that are not as they should be."""
+        values = orjson.loads(b"[" + b",".join(cut) + b"]")
+        failed: list[int] = []
+        for need in self._members[column]:
+            held, deeper, by_digits = table.objects[need.name], need.path[1:], _by_digits(need)
+            for row, value in zip(rows.tolist(), values, strict=True):
+                found = _at(value, deeper)
+                try:
+                    if by_digits and _holds_float(found):
+                        failed.append(row)
+                        continue
+                    held[row] = self._schema.value(need, found)
+                except BadValue:
+                    failed.append(row)
         return failed
 
     def _decode_slow(
@@ -196,16 +240,23 @@ class _Scanner:
             if values is None:
                 dropped.append(row)
                 continue
-            for column, value in enumerate(values):
-                table.put(column, row, value, extra)
+            for need, value in zip(self._needs, values, strict=True):
+                if need.name in self._flat:
+                    table.put(self._flat[need.name], row, value, extra)
+                else:
+                    table.objects[need.name][row] = value
         return dropped
 
     def _batch(
         self, table: _Table, rows: int, data: Bytes, dropped: list[int], chunk: Chunk, exact: Any, bad: list[BadRecord]
     ) -> Batch:
         columns = {}
-        for index, need in enumerate(self._needs):
+        for need in self._needs:
             type_ = need.field.type
+            if need.name not in self._flat:
+                columns[need.name] = Vector.of(type_, table.objects[need.name][:rows].tolist())
+                continue
+            index = self._flat[need.name]
             held = table.ints[index, :rows]
             values: Any = held
             if type_ == STRING:
@@ -236,9 +287,12 @@ class _Scanner:
 
 
 class _Table:
-    """What the kernel fills: a row of each array for each column, a column of it for each event."""
+    """What the kernel fills: a row of each array for each column, a column of it for each event.
 
-    def __init__(self, columns: int, room: int) -> None:
+    `objects` are the physical values of needed columns that are no columns of the kernel.
+    """
+
+    def __init__(self, columns: int, room: int, objects: Sequence[str]) -> None:
         self.ints = np.empty((columns, room), np.int64)
         self.floats = self.ints.view(np.float64)
         self.lengths = np.empty((columns, room), np.int32)
@@ -247,10 +301,11 @@ class _Table:
         self.begins = np.empty(room, np.int64)
         self.slow = np.empty(room, np.int64)
         self.later = np.empty((max(1, columns) * room, 4), np.int64)
+        self.objects = {name: np.empty(room, object) for name in objects}
 
     def larger(self, rows: int) -> _Table:
         """Twice the room, with what is in the first `rows` rows."""
-        made = _Table(len(self.nulls), 2 * self.ints.shape[1])
+        made = _Table(len(self.nulls), 2 * self.ints.shape[1], list(self.objects))
         for name in ("ints", "lengths", "valid"):
             getattr(made, name)[:, :rows] = getattr(self, name)[:, :rows]
         for name in ("begins", "slow", "later"):
@@ -276,8 +331,7 @@ class _Table:
 
 def _unescape(extra: Extra, start: IntArray, end: IntArray) -> tuple[list[int], list[int]]:
     """Keep texts with JSON escapes, resolved; returns where they will begin and their lengths."""
-    held = extra.data.data
-    quoted = [bytes(held[a:b]) for a, b in zip(start.tolist(), end.tolist(), strict=True)]
+    quoted = extra.cut(start, end)
     places = [extra.add(text) for text in orjson.loads(b'["' + b'","'.join(quoted) + b'"]')]
     return [begin for begin, _ in places], [length for _, length in places]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,16 @@ class LineFile:
 
     @staticmethod
     def of_stream(stream: Any, name: str) -> LineFile:
-        """Write to an open stream that has a descriptor, such as ``sys.stdout``; it is not closed."""
-        stream.flush()
-        return LineFile(name, stream.fileno(), owned=False)
+        """Write to an open stream such as ``sys.stdout``; it is not closed. Raises SinkError where it is closed."""
+        try:
+            stream.flush()
+            return LineFile(name, stream.fileno(), owned=False)
+        except io.UnsupportedOperation:
+            return _StreamFile(name, stream)
+        except (AttributeError, ValueError) as error:
+            raise SinkError(f"cannot write {name}: it is closed") from error
+        except OSError as error:
+            raise SinkError(f"cannot write {name}: {advice(error)}") from error
 
     def write(self, lines: bytes) -> None:
         """Take whole lines; they are on their way at the latest at `flush`."""
@@ -102,3 +110,22 @@ class LineFile:
                     os.close(self._descriptor)
                 except OSError as error:
                     raise SinkError(f"cannot write {self.name}: {advice(error)}") from error
+
+
+class _StreamFile(LineFile):
+    """Writes to a stream that is only in memory, as in tests of a command."""
+
+    def __init__(self, name: str, stream: Any) -> None:
+        super().__init__(name, -1, owned=False)
+        self._stream = stream
+
+    def flush(self) -> None:
+        data = b"".join(self._held)
+        self._held, self._held_bytes = [], 0
+        if hasattr(self._stream, "buffer"):
+            self._stream.buffer.write(data)
+        elif isinstance(self._stream, io.TextIOBase):
+            self._stream.write(data.decode())
+        else:
+            self._stream.write(data)
+        self._stream.flush()

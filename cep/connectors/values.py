@@ -150,6 +150,10 @@ def _to_timestamp(times: TimeParser | None) -> Converter:
 
 def epoch(value: int | float | Number, power: int) -> int:
     """A number of units of 10^power ms since 1970 as milliseconds, rounded down; floats count as they print."""
+    if isinstance(value, int) and abs(value) < 1 << 80:
+        found = value * 10**power if power >= 0 else value // 10**-power
+        if MIN_MS <= found <= MAX_MS:
+            return int(found)
     exact = Number(repr(value)) if isinstance(value, float) else Number(value)
     if not exact.is_finite() or exact.adjusted() + power > 18:
         raise BadValue(f"{show(value)} is not a time between the years 1 and 9999; is the unit right?")

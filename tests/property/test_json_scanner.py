@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ostinato.cep.connectors.base import BadRecord, Chunk
 from ostinato.cep.connectors.json_lines import JsonLines
 from ostinato.patterns.ast import FieldDecl, Stream, TimeDecl
-from ostinato.patterns.types import BIGINT, BOOLEAN, DATE, DOUBLE, STRING, TIMESTAMP, Decimal
+from ostinato.patterns.types import BIGINT, BOOLEAN, DATE, DOUBLE, STRING, TIMESTAMP, Array, Decimal, Row
 
 STREAM = Stream(
     "s",
@@ -135,7 +135,27 @@ nested = st.recursive(
     max_leaves=6,
 )
 values = numbers | texts | raw_texts | literals | nested
-names = st.sampled_from([column.source[0] if column.source else column.name for column in STREAM.columns] + ["x", "é"])
+NESTED = Stream(
+    "s",
+    (
+        *STREAM.columns[:2],
+        FieldDecl("city", STRING, source=("geo", "city")),
+        FieldDecl("lat", Decimal(12, 10), source=("geo", "lat")),
+        FieldDecl("deep", BIGINT, source=("geo", "x", "y")),
+        FieldDecl("geo", Row((("city", STRING), ("lat", DOUBLE)))),
+        FieldDecl("tags", Array(BIGINT)),
+        FieldDecl("n", BIGINT),
+        FieldDecl("again", DOUBLE, source=("n",)),
+    ),
+    TimeDecl("ts"),
+)
+places = st.fixed_dictionaries({}, optional={"city": texts, "lat": numbers, "x": nested, "z": values}).map(
+    lambda members: "{" + ",".join(f'"{name}":{value}' for name, value in members.items()) + "}"
+)
+lists = st.lists(numbers, max_size=3).map(lambda items: f"[{','.join(items)}]")
+names = st.sampled_from(
+    [*(column.source[0] if column.source else column.name for column in STREAM.columns), "x", "é", "geo", "tags"]
+)
 
 
 @st.composite
@@ -150,6 +170,8 @@ def good_lines(draw: st.DrawFn) -> str:
         "text": json.dumps(draw(st.text(max_size=5)), ensure_ascii=False),
         "a long name, longer than sixteen bytes": '"t"',
     }
+    if draw(st.booleans()):
+        record["geo"], record["tags"] = draw(places), draw(lists)
     if draw(st.booleans()):
         record[draw(names)] = draw(values)
     if draw(st.integers(0, 3)) == 0:
@@ -220,7 +242,7 @@ def cut(lines: list[bytes], sizes: list[int], final: bool) -> list[Chunk]:
     st.lists(line_bytes | damaged(), max_size=12),
     st.lists(st.integers(1, 4), max_size=4),
     st.booleans(),
-    st.sampled_from([STREAM, SECONDS, ISO, RAW_TIME]),
+    st.sampled_from([STREAM, SECONDS, ISO, RAW_TIME, NESTED]),
     st.sampled_from([None, frozenset({"amount"}), frozenset[str]()]),
 )
 @example([b'{"user":"a","ts":1,"n":1}', b'{"user":"a","ts":1,"n":1,"n":2}'], [], True, STREAM, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ostinato.cep.connectors.csv_lines import CsvLines
 from ostinato.cep.connectors.factory import check_source, decoder_for, sink_for, source_for
 from ostinato.cep.connectors.json_lines import JsonLines
 from ostinato.cep.connectors.parquet import ParquetColumns
+from ostinato.cep.connectors.templates import NAMES
 from ostinato.cep.connectors.text_lines import TextLines
 from ostinato.patterns.ast import Connector, FieldDecl, Stream, TimeDecl
 from ostinato.patterns.types import BIGINT, STRING, TIMESTAMP
@@ -97,6 +99,13 @@ def test_a_wrong_declaration_is_said_without_touching_a_file(connector: Connecto
     with pytest.raises((ConnectorError, SourceError)) as caught:
         check_source(stream(connector))
     assert message in str(caught.value)
+
+
+def test_the_page_on_connectors_knows_every_template_and_option() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "connectors.md").read_text()
+    words = set(re.findall(r"\w+", page))
+    assert set(NAMES) <= words
+    assert {"follow", "start", "chunk_bytes", "max_record_bytes", "year", "on_mismatch", "null", "append"} <= words
 
 
 def batch() -> Batch:

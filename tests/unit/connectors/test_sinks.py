@@ -224,6 +224,23 @@ def test_dead_letters_keep_the_bytes_and_the_place(tmp_path: Path) -> None:
     assert letters.first.line == 3
 
 
+@pytest.mark.parametrize("stream", [io.StringIO(), io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.BytesIO()])
+def test_a_stream_in_memory(stream: Any) -> None:
+    sink = JsonSink(LineFile.of_stream(stream, "<stdout>"))
+    sink.write(batch_of({"t": (STRING, ["é"])}))
+    sink.close()
+    written = stream.buffer if isinstance(stream, io.TextIOWrapper) else stream
+    assert written.getvalue() in ('{"t":"é"}\n', '{"t":"é"}\n'.encode())
+
+
+@pytest.mark.parametrize("stream", [None, io.StringIO()])
+def test_a_closed_stream(stream: Any) -> None:
+    if stream is not None:
+        stream.close()
+    with pytest.raises(SinkError, match="cannot write <stdout>: it is closed"):
+        LineFile.of_stream(stream, "<stdout>")
+
+
 def test_dead_letters_can_only_be_counted() -> None:
     letters = DeadLetters(None)
     letters.write([BadRecord(b"", "f", 1, 0, "x")])
