@@ -65,7 +65,7 @@ def in_range(value: int) -> int | None:
 
 def before(left: Any, right: Any) -> bool:
     if isinstance(left, str):
-        return left.encode("utf-16-be", "surrogatepass") < right.encode("utf-16-be", "surrogatepass")
+        return bool(left.encode("utf-16-be", "surrogatepass") < right.encode("utf-16-be", "surrogatepass"))
     return bool(left < right)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from expression_reference import value_of
-from expression_strategies import DATE, MONEY, SCHEMA, aggregates, expressions, rows
+from expression_strategies import MONEY, SCHEMA, aggregates, expressions, rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,10 +18,10 @@ from ostinato.cep.event import Event
 from ostinato.cep.expressions import condition_function, evaluate, evaluate_outputs, lower, machine, value_function
 from ostinato.cep.expressions.registers import RegisterPlan
 from ostinato.cep.jit import interpreted, kernels
-from ostinato.cep.matches import MatchTable
+from ostinato.cep.match_table import MatchTable
 from ostinato.cep.strings import Interner
 from ostinato.patterns.typed import Matched, Typed
-from ostinato.patterns.types import BIGINT, BOOLEAN, DOUBLE, INTERVAL, STRING, TIMESTAMP, DataType
+from ostinato.patterns.types import BIGINT, BOOLEAN, DATE, DOUBLE, INTERVAL, STRING, TIMESTAMP, DataType
 
 Rows = list[dict[str, Any]]
 quick = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
@@ -157,7 +157,7 @@ def test_conditions_on_the_partial_match(data: st.DataObject) -> None:
 
 @st.composite
 def emitted(draw: st.DrawFn) -> tuple[list[Typed], Rows, list[dict[str, list[int]]]]:
-    type_ = st.sampled_from([BIGINT, DOUBLE, MONEY, STRING, TIMESTAMP, BOOLEAN])
+    type_: st.SearchStrategy[DataType] = st.sampled_from([BIGINT, DOUBLE, MONEY, STRING, TIMESTAMP, BOOLEAN])
     exprs = [
         draw(aggregates(each, [n for n, t in SCHEMA.items() if t == each]))
         for each in draw(st.lists(type_, max_size=3))

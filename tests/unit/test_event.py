@@ -46,7 +46,7 @@ def test_an_event_is_a_mapping_that_compares_by_value() -> None:
     assert event != Event(COLUMNS, 1)
     assert "user='ann'" in repr(event)
     with pytest.raises(TypeError):
-        event["user"] = "bob"  # type: ignore[index]
+        event["user"] = "bob"
 
 
 def test_a_wrong_name_is_told_the_right_ones() -> None:

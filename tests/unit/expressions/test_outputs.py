@@ -7,7 +7,7 @@ import numpy as np
 from ostinato.cep.batch import Vector
 from ostinato.cep.expressions import evaluate_outputs, match_columns
 from ostinato.cep.match_table import MatchTable
-from ostinato.patterns.typed import Apply, Constant, Current, Matched
+from ostinato.patterns.typed import Apply, Constant, Current, Matched, Typed
 from ostinato.patterns.types import BIGINT, DOUBLE, STRING, TIMESTAMP, Array, DataType, Row
 
 EVENTS = {
@@ -30,7 +30,7 @@ def emitted(type_: DataType, function: str, name: str | None, *matches: list[int
 
 
 def test_empty_stages_between_others() -> None:
-    matches = ([], [0, 2], [], [1], [])
+    matches: tuple[list[int], ...] = ([], [0, 2], [], [1], [])
     assert emitted(BIGINT, "count", None, *matches) == [0, 2, 0, 1, 0]
     assert emitted(BIGINT, "count", "x", *matches) == [0, 2, 0, 0, 0]
     assert emitted(BIGINT, "sum", "x", *matches) == [None, 7, None, None, None]
@@ -70,6 +70,7 @@ def test_keys_times_and_expressions_over_them() -> None:
         (Matched(TIMESTAMP, "start", ""), Matched(TIMESTAMP, "end", "")),
     )
     doubled = Apply(BIGINT, "*", (Matched(BIGINT, "count", "a"), Constant(BIGINT, 2)))
+    outputs: list[tuple[str, Typed]]
     outputs = [("k", Current(STRING, "k")), ("length", length), ("doubled", doubled), ("one", Constant(BIGINT, 1))]
     found = evaluate_outputs(outputs, table([0], [1, 2]))
     assert list(found) == ["k", "length", "doubled", "one"]

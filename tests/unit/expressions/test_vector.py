@@ -226,7 +226,7 @@ def test_equal_texts_up_to_the_ends_of_the_buffer(texts: list[str], wanted: str)
 def test_many_texts_in_a_list() -> None:
     wanted = [f"t{n}" for n in range(50)]
     columns = {"s": Vector.of(STRING, ["t7", "x", None])}
-    args = (Current(STRING, "s"), *(Constant(STRING, each) for each in wanted))
+    args: tuple[Typed, ...] = (Current(STRING, "s"), *(Constant(STRING, each) for each in wanted))
     assert evaluate(Apply(BOOLEAN, "in", args), columns, 3).to_list() == [True, False, None]
     nullable = (*args, Constant(STRING, None))
     assert evaluate(Apply(BOOLEAN, "in", nullable), columns, 3).to_list() == [True, None, None]
