@@ -41,13 +41,13 @@ class LineFile:
     @staticmethod
     def of_stream(stream: Any, name: str) -> LineFile:
         """Write to an open stream such as ``sys.stdout``; it is not closed. Raises SinkError where it is closed."""
+        if stream is None or stream.closed:
+            raise SinkError(f"cannot write {name}: it is closed")
         try:
             stream.flush()
             return LineFile(name, stream.fileno(), owned=False)
         except io.UnsupportedOperation:
             return _StreamFile(name, stream)
-        except (AttributeError, ValueError) as error:
-            raise SinkError(f"cannot write {name}: it is closed") from error
         except OSError as error:
             raise SinkError(f"cannot write {name}: {advice(error)}") from error
 
