@@ -66,7 +66,7 @@ class Strings:
         return gather(self)
 
     def to_list(self) -> list[str]:
-        data = self.data.tobytes() if self.data.size < 1 << 16 else memoryview(self.data)
+        data = self.data.tobytes() if self.data.size < 1 << 16 else self.data.data
         decode = str
         return [
             decode(data[begin : begin + size], "utf-8", "surrogatepass")

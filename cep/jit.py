@@ -72,7 +72,8 @@ def cache_dir() -> Path:
 def _compile(module: types.ModuleType) -> Kernels:
     import numba
 
-    if numba.config.DISABLE_JIT:
+    config: Any = numba.config
+    if config.DISABLE_JIT:
         return interpreted(module)
     borrowed = _borrowed(module)
     # This module's source counts too, for the options below are not in numba's key.
