@@ -20,22 +20,41 @@ Operand = Any
 Result = tuple[AnyArray, BoolArray | None]
 
 
+def _range(x: Operand) -> tuple[int, int]:
+    """The least and the greatest value of an operand."""
+    if not isinstance(x, np.ndarray):
+        return int(x), int(x)
+    return (int(x.min()), int(x.max())) if x.size else (0, 0)
+
+
+def _fits(*bounds: int) -> bool:
+    """Can nothing between these overflow? Mostly so, and seen at once from the ranges of the operands."""
+    return min(bounds) >= MIN_BIGINT and max(bounds) <= MAX_BIGINT
+
+
 def _add(x: Operand, y: Operand) -> Result:
     total = x + y
+    (least, most), (low, high) = _range(x), _range(y)
+    if _fits(least + low, most + high):
+        return total, None
     # A sum that overflowed has neither operand's sign.
     return total, ((x ^ total) & (y ^ total)) < 0
 
 
 def _subtract(x: Operand, y: Operand) -> Result:
     rest = x - y
+    (least, most), (low, high) = _range(x), _range(y)
+    if _fits(least - high, most - low):
+        return rest, None
     return rest, ((x ^ y) & (x ^ rest)) < 0
 
 
 def _multiply(x: Operand, y: Operand) -> Result:
     product = x * y
-    estimate = abs(np.multiply(x, y, dtype=np.float64))
-    if not estimate.size or estimate.max() < 9.2e18:
+    (least, most), (low, high) = _range(x), _range(y)
+    if _fits(least * low, least * high, most * low, most * high):
         return product, None
+    estimate = abs(np.multiply(x, y, dtype=np.float64))
     failed = estimate > 9.3e18
     for row in np.flatnonzero((estimate >= 9.2e18) & ~failed):
         exact = int(np.broadcast_to(x, estimate.shape)[row]) * int(np.broadcast_to(y, estimate.shape)[row])
