@@ -384,7 +384,6 @@ def step(tables, machine, space, instance, row, time, seq, slot, bits, starts, h
         start_time = runs[run, RUN_START_TIME]
         start_seq = runs[run, RUN_START_SEQ]
         count = 0
-        stays = False
         killed = False
         for edge in range(tables.states[state, S_EDGES], tables.states[state + 1, S_EDGES]):
             if not guarded(tables, edge, facts):
@@ -402,7 +401,6 @@ def step(tables, machine, space, instance, row, time, seq, slot, bits, starts, h
                     finish(tables, space, instance, pattern, node, row, time, start_time, start_seq)
             elif move == IGNORE:
                 space.nodes[node, NODE_REFS] += 1
-                stays = True
             else:
                 killed = True
                 continue
@@ -417,10 +415,17 @@ def step(tables, machine, space, instance, row, time, seq, slot, bits, starts, h
             for index in range(count):
                 release(space, space.successors[index, NEW_NODE])
             count = 0
-        if count == 1 and stays and space.successors[0, NEW_TAKEN] < 0:
-            # by far the most frequent: the event is left, and only the state may change
-            runs[run, RUN_STATE] = space.successors[0, NEW_STATE]
+        if count == 1:
+            # by far the most frequent: one successor, which takes the row over; its reference to the node before it
+            # stands for the run's own
             space.nodes[runs[run, RUN_NODE], NODE_REFS] -= 1
+            target = space.successors[0, NEW_STATE]
+            runs[run, RUN_STATE] = target
+            if space.successors[0, NEW_TAKEN] >= 0:
+                runs[run, RUN_NODE] = space.successors[0, NEW_NODE]
+                runs[run, RUN_LAST_TIME] = time
+                take_registers(tables, machine, space, space.successors[0, NEW_TAKEN], row, run, run)
+                add_gap_timers(tables, space, instance, target, time)
             before = run
         else:
             before = replace(tables, machine, space, instance, run, before, following, count, row, time)
