@@ -169,7 +169,9 @@ def _finished(expr: Apply, values: AnyArray, failed: BoolArray | None, valid: Bo
     if values.dtype != dtype:
         values = values.astype(dtype)
     if failed is not None and np.any(failed):
-        valid = ~failed if valid is None else valid & ~failed
-    if valid is not None and values.ndim:
+        # Of a constant alone it is one answer for all rows.
+        answered = np.broadcast_to(~failed, values.shape)
+        valid = answered.copy() if valid is None else valid & answered
+    if valid is not None:
         values = np.where(valid, values, np.zeros((), dtype))
     return Vector(expr.type, values, valid)

@@ -223,6 +223,15 @@ def test_equal_texts_up_to_the_ends_of_the_buffer(texts: list[str], wanted: str)
     assert predicate(expr, columns, len(texts)).tolist() == [each == wanted for each in texts]
 
 
+@pytest.mark.parametrize(("type_", "zero"), [(BIGINT, 0), (DOUBLE, 0.0), (Decimal(6, 2), 0)])
+def test_division_by_a_constant_zero(type_: DataType, zero: float) -> None:
+    columns = {"x": Vector.of(type_, [zero, None, zero])}
+    for function in ("%", "/"):
+        result = DOUBLE if function == "/" and isinstance(type_, Decimal) else type_
+        expr = Apply(result, function, (Current(type_, "x"), Constant(type_, zero)))
+        assert evaluate(expr, columns, 3).to_list() == [None, None, None]
+
+
 def test_many_texts_in_a_list() -> None:
     wanted = [f"t{n}" for n in range(50)]
     columns = {"s": Vector.of(STRING, ["t7", "x", None])}
