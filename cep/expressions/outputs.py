@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -70,9 +72,28 @@ def aggregate(wanted: Matched, matches: MatchTable) -> Vector:
         counted = np.empty(matches.rows, np.int64)
         kernels(segments).counts(valid, offsets, counted)
         return Vector(BIGINT, counted)
+    if wanted.function in ("collect", "collect_distinct"):
+        return _collected(wanted, taken, offsets)
     if wanted.function in ("min", "max"):
         return _extremes(taken, valid, offsets, greatest=wanted.function == "max")
     return _sums(wanted, taken, valid, offsets)
+
+
+def _collected(wanted: Matched, taken: Vector, offsets: IntArray) -> Vector:
+    """The values that are not NULL of each match as an array, in match order; or each once, where it comes first."""
+    values = taken.to_list()
+    bounds = offsets.tolist()
+    arrays = np.empty(len(bounds) - 1, object)
+    for match, (start, end) in enumerate(pairwise(bounds)):
+        held = [value for value in values[start:end] if value is not None]
+        if wanted.function == "collect_distinct":
+            distinct: dict[str, Any] = {}
+            for value in held:
+                # Arrays and rows have no hash; what is written alike is alike.
+                distinct.setdefault(repr(value), value)
+            held = list(distinct.values())
+        arrays[match] = held
+    return Vector(wanted.type, arrays)
 
 
 def _event_at(wanted: Matched, column: Vector, offsets: IntArray, positions: IntArray) -> Vector:
