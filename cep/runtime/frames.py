@@ -3,7 +3,7 @@
 A frame is ``uint32 header length | header (msgpack) | padding to 8 | buffers, each padded to 8``, all little-endian.
 The header is an array ``[version, stream, rows, columns]`` with
 ``[name, type, kind, has nulls, buffer lengths...]`` for each column; the event times are the first buffer. The type is
-there for columns that the reader's schema does not have: those that a Python function made.
+there for columns that are not as the reader's schema has them: those that a Python function made.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ def decode(frame: bytes | bytearray | memoryview, schemas: Schemas) -> Batch:
     types = schemas[stream]
     vectors = {}
     for name, written, kind, nulls, *sizes in columns:
-        type_ = types.get(name) or _SCALARS.get(written, OBJECT)
+        type_ = types.get(name)
+        if type_ is None or str(type_) != written:
+            type_ = _SCALARS.get(written, OBJECT)
         parts = [cursor.take(length) for length in sizes]
         valid = np.frombuffer(parts.pop(), np.bool_) if nulls else None
         vectors[name] = Vector(type_, _unpack(kind, type_, parts), valid)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ostinato.cep.batch import Batch, Vector
 from ostinato.cep.event import Event, natural, read
 from ostinato.cep.match_table import MatchTable
-from ostinato.patterns.decorators import DeclaredPattern
 from ostinato.patterns.types import BIGINT, BOOLEAN, DOUBLE, STRING, DataType, Scalar
+
+if TYPE_CHECKING:
+    from ostinato.patterns.decorators import DeclaredPattern
 
 ROWS = "<rows of a function>"
 """The column in which `select_for` leaves each match's rows, a list of dicts, until `expand` lays them out."""

@@ -35,6 +35,8 @@ from ostinato.cep.runtime.wire import Kind, Message, Wire
 
 WINDOW = 4
 """Entries under way for each worker: one being decoded, one admitted, two to make up for uneven ones."""
+_ASKING_SECONDS = 1.0
+"""How long an interrupted job waits for its workers' last numbers: less than a person at the keyboard minds."""
 _GRACE_SECONDS = 3.0
 """How long a worker may take to notice that its parent has hung up."""
 
@@ -137,6 +139,9 @@ class ParallelJob:
         except StopRequested:
             stop.requested = True
         finally:
+            self._closing = True
+            if stop.requested:
+                self._ask()
             self.statistics.seconds = time.monotonic() - began
             self._hang_up()
 
@@ -163,6 +168,19 @@ class ParallelJob:
             self._inbox.put((number, message))
         self._inbox.put((number, None))
 
+    def _ask(self) -> None:
+        """Have every worker tell its numbers once more; what else comes meanwhile is dealt with."""
+        deadline = time.monotonic() + _ASKING_SECONDS
+        waiting = len(self._workers)
+        with contextlib.suppress(OSError, queue.Empty, WorkerError, ConnectorError):
+            for worker in self._workers:
+                worker.wire.send(Kind.ASK, 0)
+            while waiting:
+                got = self._inbox.get(timeout=max(0.0, deadline - time.monotonic()))
+                if isinstance(got, tuple):
+                    waiting -= got[1] is not None and got[1].kind == Kind.NUMBERS
+                    self._take(*got)
+
     def _take(self, number: int, message: Message | None) -> int:
         """Deal with a message of a worker; 1 when it says that it is ready."""
         if message is None:
@@ -183,15 +201,19 @@ class ParallelJob:
             case Kind.DONE:
                 self._entries[message.sequence].done[number] = parts
                 if "patterns" in head:
-                    told = head["patterns"]
-                    self._workers[number].patterns = {name: PatternNumbers(*values) for name, values in told.items()}
-                    self.statistics.set_patterns([worker.patterns for worker in self._workers])
+                    self._note(number, head["patterns"])
+            case Kind.NUMBERS:
+                self._note(number, head)
         while (collected := self._entries.get(self._written)) is not None and self._is_complete(collected):
             del self._entries[self._written]
             self._written += 1
             self._room.release()
             self._write(collected)
         return 0
+
+    def _note(self, number: int, patterns: Mapping[str, Sequence[int]]) -> None:
+        self._workers[number].patterns = {name: PatternNumbers(*values) for name, values in patterns.items()}
+        self.statistics.set_patterns([worker.patterns for worker in self._workers])
 
     def _is_complete(self, collected: _Collected) -> bool:
         return collected.admitted is not None and len(collected.done) == len(self._workers)

@@ -36,6 +36,8 @@ class Kind(IntEnum):
     DONE = 7  # W>P an entry is dealt with: output
     FAILED = 8  # W>P the run cannot go on
     STATUS = 9  # W>P a line for the user
+    ASK = 10  # P>W tell the numbers now
+    NUMBERS = 11  # W>P of each pattern
 
 
 class Message(NamedTuple):

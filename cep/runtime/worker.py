@@ -79,6 +79,7 @@ class Worker:
         self._rows: dict[tuple[int, int], list[_Rows]] = {}
         self._at = (0, 0)
         self._told = 0.0
+        self._asked = False
 
     def run(self) -> None:
         """Work until the parent closes the connection, which ends the process."""
@@ -89,8 +90,11 @@ class Worker:
         while True:
             with self._changed:
                 self._changed.wait_for(self._has_work)
+            if self._asked:
+                self._asked = False
+                self._parent.send(Kind.NUMBERS, 0, wire.pack(self._numbers()))
             # Others wait for what is admitted here, so that comes first; decoding can always be done later.
-            if self._decoded and self._decoded[0][0] in self._times:
+            elif self._decoded and self._decoded[0][0] in self._times:
                 self._admit(*self._decoded.popleft())
             elif self._complete():
                 self._process()
@@ -99,7 +103,7 @@ class Worker:
 
     def _has_work(self) -> bool:
         admissible = bool(self._decoded) and self._decoded[0][0] in self._times
-        return admissible or self._complete() or bool(self._entries)
+        return self._asked or admissible or self._complete() or bool(self._entries)
 
     def _complete(self) -> bool:
         entry, stage = self._at
@@ -209,12 +213,15 @@ class Worker:
             said["snapshots"] = snapshots
         if now - self._told >= STATISTICS_SECONDS or self._is_over():
             self._told = now
-            said["patterns"] = {
-                name: [stats.matches, stats.timeouts, stats.partial_matches, stats.dropped]
-                for operator in self._assembly.matchers.values()
-                for name, stats in operator.stats.items()
-            }
+            said["patterns"] = self._numbers()
         self._parent.send(Kind.DONE, entry, wire.pack(said, [frames.encode(batch) for batch in batches]))
+
+    def _numbers(self) -> dict[str, list[int]]:
+        return {
+            name: [stats.matches, stats.timeouts, stats.partial_matches, stats.dropped]
+            for operator in self._assembly.matchers.values()
+            for name, stats in operator.stats.items()
+        }
 
     def _is_over(self) -> bool:
         return all(edge.ended for edge in self._assembly.sources.values())
@@ -222,7 +229,10 @@ class Worker:
     def _listen_to_parent(self) -> None:
         while (message := self._parent.receive()) is not None:
             with self._changed:
-                self._entries.append((message.sequence, message.payload))
+                if message.kind == Kind.ASK:
+                    self._asked = True
+                else:
+                    self._entries.append((message.sequence, message.payload))
                 self._changed.notify()
         # The parent has finished, or died: nothing done from now on could reach anybody.
         os._exit(0)
