@@ -1,15 +1,14 @@
 """The parser's tables: what lark makes of the grammar, kept beside it as plain JSON.
 
 Working out the LALR tables takes lark half a second; reading them takes a few milliseconds. So they are stored in
-``grammar/tables.json`` with a digest of the grammar, and are worked out anew wherever the digest does not fit. After a
-change of the grammar write the file again::
+``grammar/tables.json`` together with the grammar they are of, and are worked out anew wherever that is another one.
+After a change of the grammar write the file again::
 
     python -m ostinato.patterns.tables
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +20,7 @@ PARTS = ("program.lark", "match.lark", "expressions.lark")
 STORED = GRAMMAR / "tables.json"
 STARTS = ("program", "alternatives", "expr", "skip", "type")
 FORMAT = 1
-"""Version of the stored form; part of the digest."""
+"""Version of the stored form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +61,6 @@ def grammar_text() -> str:
     return "\n".join((GRAMMAR / part).read_text(encoding="utf-8") for part in PARTS)
 
 
-def digest(grammar: str) -> str:
-    """What tells one grammar from another."""
-    return hashlib.sha256(f"{FORMAT}\n{grammar}".encode()).hexdigest()
-
-
 @cache
 def load_tables() -> Tables:
     """The tables of the grammar as it stands: stored ones if they fit, else worked out."""
@@ -75,7 +69,7 @@ def load_tables() -> Tables:
         stored = json.loads(STORED.read_bytes())
     except (OSError, ValueError):
         stored = None
-    if stored is None or stored["digest"] != digest(grammar):
+    if stored is None or (stored["format"], stored["grammar"]) != (FORMAT, grammar):
         stored = build(grammar)
     return _read(stored)
 
@@ -121,7 +115,8 @@ def build(grammar: str) -> dict[str, Any]:
             row += (symbol, -rules[key] - 1)
         states.append(row)
     return {
-        "digest": digest(grammar),
+        "format": FORMAT,
+        "grammar": grammar,
         "literals": {t.pattern.value: t.name for t in lark.terminals if isinstance(t.pattern, PatternStr)},
         "symbols": list(symbols),
         "rules": described,
