@@ -118,9 +118,13 @@ def supports(pattern: Mapping[str, Any]) -> bool:
     if any("window_ms" in (stage.get("quantifier") or {}) for stage in stages):
         return False
     plan = plan_of(pattern)
+    if any(len(negations) > 1 for negations in (plan.last_negations, *(step.negations for step in plan.steps))):
+        return False  # the first of them is in force only if the second is of its kind
     for before, step in zip((None, *plan.steps), plan.steps, strict=False):
         if step.most == 0 or (step.greedy and step.until is not None):
             return False  # until lifts greediness in a way of its own
+        if before is not None and before.greedy and step.optional:
+            return False  # refused but for {0,n}, and then the end may not be reached
         if step.negations and (before is None or not before.once):
             return False  # a negation is in force between the repetitions before it already
         if step.negations and step.optional and step.most != 1:
