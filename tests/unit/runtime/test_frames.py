@@ -14,9 +14,9 @@ from ostinato.cep.runtime.frames import FrameError, decode, encode
 from ostinato.cep.runtime.packing import pack_chunk, unpack_chunk
 from ostinato.cep.runtime.python_rows import OBJECT
 from ostinato.cep.runtime.wire import Kind, Wire, pack, unpack
-from ostinato.patterns.types import BIGINT, BOOLEAN, DOUBLE, STRING, Array, Row
+from ostinato.patterns.types import BIGINT, BOOLEAN, DOUBLE, STRING, Array, DataType, Row
 
-SCHEMA = {
+SCHEMA: dict[str, dict[str, DataType]] = {
     "s": {"text": STRING, "number": BIGINT, "real": DOUBLE, "flag": BOOLEAN, "list": Array(Row((("a", BIGINT),)))}
 }
 
