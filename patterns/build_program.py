@@ -212,6 +212,9 @@ class ProgramBuilder(PatternBuilder):
     # ------------------------------------------------------------------------------- connectors
 
     def connector(self, parts: list[Any]) -> ast.Connector:
+        def word(token: Token) -> str:
+            return token.word or token.value
+
         target = format_ = None
         options: tuple[tuple[str, Any], ...] = ()
         for index, part in enumerate(parts[1:], 1):
@@ -220,8 +223,8 @@ class ProgramBuilder(PatternBuilder):
             elif part.type == "STRING":
                 target = part.value
             elif parts[index - 1].type == "FORMAT" and index > 1:
-                format_ = part.value
-        return ast.Connector(parts[0].value, target, format_, options)
+                format_ = word(part)
+        return ast.Connector(word(parts[0]), target, format_, options)
 
     def options(self, parts: list[Any]) -> tuple[tuple[str, Any], ...]:
         options = [part for part in parts if isinstance(part, tuple)]

@@ -258,12 +258,18 @@ def _path(names: tuple[str, ...]) -> str:
     return ".".join(quote_name(name, after_dot=index > 0) for index, name in enumerate(names))
 
 
+def _kind(name: str) -> str:
+    """The kind of a connector or its format: without quotes it is told by its small letters."""
+    quoted = quote_name(name, before_text=True)
+    return quoted if name == name.lower() or quoted != name else f"`{name}`"
+
+
 def _connector(connector: ast.Connector) -> str:
-    text = quote_name(connector.kind, before_text=True)
+    text = _kind(connector.kind)
     if connector.target is not None:
         text += f" {format_text(connector.target)}"
     if connector.format is not None:
-        text += f" format {quote_name(connector.format)}"
+        text += f" format {_kind(connector.format)}"
     if connector.options:
         options = ", ".join(f"{_option_name(name)} = {_option(value)}" for name, value in connector.options)
         text += f" ({options})"
