@@ -30,6 +30,9 @@ DATA = BENCH / "data"
 MIB = 1 << 20
 
 Counter = Callable[[Path], int]
+Clock = Callable[[Measured], float]
+
+CLOCKS: dict[str, Clock] = {"wall": lambda measured: measured.wall_s, "cpu": lambda measured: measured.cpu_s}
 
 
 def count_rows(output: Path) -> int:
@@ -67,16 +70,8 @@ WORKLOADS = {
 }
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """How many events the two measured files hold; the small one is the beginning of the large one."""
-
-    small: int
-    large: int
-
-
-FULL = Sizes(100_000, 1_000_000)
-QUICK = Sizes(20_000, 200_000)
+SMALL, LARGE = 100_000, 1_000_000
+"""Events of the two measured files; the small one is the beginning of the large one."""
 FIRST_MATCH_EVENTS = 20_000
 """Enough that every workload has matches, too few to take time themselves."""
 LONG = 10_000_000
@@ -100,8 +95,6 @@ class Result:
 
     workload: str
     title: str
-    small: int
-    large: int
     plain: Side
     ostinato: Side
     startup_s: float
@@ -125,11 +118,11 @@ class Memory:
 class Bench:
     """Runs both sides in a folder for what they write."""
 
-    def __init__(self, folder: Path, sizes: Sizes, repeats: int) -> None:
+    def __init__(self, folder: Path, repeats: int, clock: Clock) -> None:
         self._output = folder / "matches"
         self._cache = folder / "kernels"
-        self._sizes = sizes
         self._repeats = repeats
+        self._clock = clock
         beside = Path(sys.executable).with_name("ostinato")
         self._ostinato = str(beside) if beside.exists() else shutil.which("ostinato") or "ostinato"
 
@@ -141,8 +134,8 @@ class Bench:
 
     def compare(self, workload: Workload) -> Result:
         """Both sides over both files, taking turns."""
-        large = generated(workload.stream, self._sizes.large)
-        small = beginning(large, self._sizes.small)
+        large = generated(workload.stream, LARGE)
+        small = beginning(large, SMALL)
         run(self.ostinato(workload, small), self._output)  # compiles the kernels where that was never done
         taken: dict[tuple[str, Path], list[Measured]] = {}
         matches: dict[str, int] = {}
@@ -161,8 +154,6 @@ class Bench:
         return Result(
             workload.name,
             workload.title,
-            self._sizes.small,
-            self._sizes.large,
             sides["plain"],
             sides["ostinato"],
             startup,
@@ -175,9 +166,9 @@ class Bench:
         return workload.count(self._output)
 
     def _side(self, small: list[Measured], large: list[Measured], matches: int) -> Side:
-        small_s, large_s = [each.wall_s for each in small], [each.wall_s for each in large]
+        small_s, large_s = [self._clock(each) for each in small], [self._clock(each) for each in large]
         seconds = median(large_s) - median(small_s)
-        events = self._sizes.large - self._sizes.small
+        events = LARGE - SMALL
         rate = events / seconds if seconds > 0 else float("inf")
         return Side(small_s, large_s, rate, max(each.peak_bytes for each in large), matches)
 
@@ -185,8 +176,8 @@ class Bench:
         """P1 over a long stream, its beginning, and a shorter stream of its own."""
         long = generated("login", LONG)
         for title, events, path in (
-            (f"login of {FULL.large:,}", FULL.large, generated("login", FULL.large)),
-            (f"beginning of login of {LONG:,}", FULL.large, beginning(long, FULL.large)),
+            (f"login of {LARGE:,}", LARGE, generated("login", LARGE)),
+            (f"beginning of login of {LONG:,}", LARGE, beginning(long, LARGE)),
             (f"login of {LONG:,}", LONG, long),
         ):
             measured = run(self.ostinato(WORKLOADS["p1"], path), self._output)
@@ -194,7 +185,7 @@ class Bench:
 
     def cold_start(self) -> float:
         """Seconds until the first match of a first-ever start: no compiled kernels."""
-        few = beginning(generated("login", self._sizes.large), FIRST_MATCH_EVENTS)
+        few = beginning(generated("login", LARGE), FIRST_MATCH_EVENTS)
         command = self.ostinato(WORKLOADS["p1"], few)
         measured = run_watched(command, self._output, {"OSTINATO_CACHE_DIR": str(self._cache)})
         assert measured.first_output_s is not None
@@ -263,9 +254,12 @@ def disagreements(results: list[Result]) -> list[str]:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure Ostinato against hand-written Python loops.")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK.large:,} events, once: rough figures")
+    parser.add_argument("--quick", action="store_true", help="every process once: rough figures")
     parser.add_argument("--workload", nargs="+", type=str.lower, choices=sorted(WORKLOADS), metavar="NAME")
     parser.add_argument("--repeats", type=int, help="runs of each process, of which the median counts (3; quick: 1)")
+    parser.add_argument(
+        "--clock", choices=sorted(CLOCKS), default="wall", help="cpu: CPU seconds instead, for a machine that is busy"
+    )
     parser.add_argument("--memory", action="store_true", help=f"also peak memory over {LONG:,} events")
     parser.add_argument("--cold", action="store_true", help="also a first-ever start, which compiles the kernels")
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
@@ -275,13 +269,12 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     chosen = arguments()
     core = pin_to_one_core()
-    sizes = QUICK if chosen.quick else FULL
     repeats = chosen.repeats or (1 if chosen.quick else 3)
-    about = f"{machine()}; one core ({core}), {sizes.small:,} to {sizes.large:,} events, median of {repeats}"
+    about = f"{machine()}; one core ({core}), {SMALL:,} to {LARGE:,} events, {chosen.clock} time, median of {repeats}"
     results: list[Result] = []
     report: dict[str, Any] = {"about": about}
     with tempfile.TemporaryDirectory(prefix="ostinato-bench-") as folder:
-        bench = Bench(Path(folder), sizes, repeats)
+        bench = Bench(Path(folder), repeats, CLOCKS[chosen.clock])
         for name in chosen.workload or WORKLOADS:
             note(f"{WORKLOADS[name].title} ...")
             results.append(bench.compare(WORKLOADS[name]))
