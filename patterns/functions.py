@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from ostinato.patterns.types import BIGINT, BOOLEAN, DATE, DOUBLE, INTERVAL, STRING, TIMESTAMP, DataType
+from ostinato.patterns.types import BIGINT, BOOLEAN, DATE, DOUBLE, STRING, TIMESTAMP, DataType
 
 
 class Kind(Enum):
@@ -148,61 +148,6 @@ ALIASES = {
     **{part: f"extract_{part}" for part in ("year", "month", "day", "hour", "minute", "second", "millisecond")},
 }
 """Other names of functions, as written, in lower case."""
-
-OPERATORS = frozenset(
-    {
-        "+",
-        "-",
-        "*",
-        "/",
-        "%",
-        "neg",
-        "=",
-        "<>",
-        "<",
-        "<=",
-        ">",
-        ">=",
-        "and",
-        "or",
-        "not",
-        "||",
-        "is_null",
-        "is_not_null",
-        "is_true",
-        "is_not_true",
-        "is_false",
-        "is_not_false",
-        "is_distinct_from",
-        "is_not_distinct_from",
-        "between",
-        "in",
-        "like",
-        "regexp",
-        "case",
-        "cast",
-        "element",
-        "field",
-    }
-)
-"""Canonical names that have a form of their own in the language."""
-
-RESULTS_WITHOUT_NULL = frozenset(
-    {
-        "is_null",
-        "is_not_null",
-        "is_true",
-        "is_not_true",
-        "is_false",
-        "is_not_false",
-        "is_distinct_from",
-        "is_not_distinct_from",
-    }
-)
-"""Functions that never give NULL."""
-
-INTERVAL_PRODUCT = (INTERVAL, BIGINT)
-"""What `*` and `/` also take besides two numbers."""
 
 
 def canonical_name(written: str) -> str:

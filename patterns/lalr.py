@@ -28,102 +28,103 @@ class Stuck:
     expected: frozenset[str]
 
 
-class _Parts(list[Any]):
-    """The values of an inline rule, on their way into the rule above."""
-
-
-class Parser:
-    """One reading of a token sequence from a start symbol."""
-
-    def __init__(self, tables: Tables, start: str, builder: Builder | None) -> None:
-        self._tables = tables
-        self._builder = builder
-        self._end = tables.ends[start]
-        self._states = [tables.starts[start]]
-        self._values: list[Any] = []
-
-    def feed(self, terminal: str, token: Token | None) -> bool:
-        """Take one token; False, with everything as it was before, if it does not fit."""
-        if not self._fits(terminal):
-            return False
-        states = self._tables.states
+def read(tables: Tables, start: str, tokens: Sequence[Token], builder: Builder) -> Any | Stuck:
+    """The value of a whole token sequence, or where reading got stuck."""
+    states = [tables.starts[start]]
+    values: list[Any] = []
+    end = tables.ends[start]
+    table, rules = tables.states, tables.rules
+    for token in (*tokens, None):
+        terminal = END if token is None else token.type
         while True:
-            action = states[self._states[-1]][terminal]
-            if action >= 0:
-                self._states.append(action)
-                self._values.append(token)
-                return True
-            self._reduce(self._tables.rules[-action - 1])
-            if terminal == END and self._states[-1] == self._end:
-                return True
-
-    @property
-    def result(self) -> Any:
-        """The value of the start symbol, once END was taken."""
-        return self._values[-1]
-
-    def expected(self) -> frozenset[str]:
-        """The terminals that fit here."""
-        row = self._tables.states[self._states[-1]]
-        return frozenset(name for name in row if name.isupper() or name == END if self._fits(name))
-
-    def _fits(self, terminal: str) -> bool:
-        """Would the terminal be shifted (after reductions that the tables allow on it)?
-
-        LALR tables may reduce before they find out that a token is wrong; looking first keeps the stack as it was.
-        """
-        states = self._states.copy()
-        while True:
-            action = self._tables.states[states[-1]].get(terminal)
+            action = table[states[-1]].get(terminal)
             if action is None:
-                return False
+                return _stuck(tables, start, tokens)
             if action >= 0:
-                return True
-            rule = self._tables.rules[-action - 1]
+                states.append(action)
+                values.append(token)
+                break
+            rule = rules[-action - 1]
+            parts = _popped(values, rule.size)
             if rule.size:
                 del states[-rule.size :]
-            states.append(self._tables.states[states[-1]][rule.origin])
-            if terminal == END and states[-1] == self._end:
-                return True
-
-    def _reduce(self, rule: Rule) -> None:
-        parts: list[Any] = []
-        if rule.size:
-            for value in self._values[-rule.size :]:
-                if isinstance(value, _Parts):
-                    parts += value
-                else:
-                    parts.append(value)
-            del self._values[-rule.size :]
-            del self._states[-rule.size :]
-        self._values.append(self._value(rule, parts))
-        self._states.append(self._tables.states[self._states[-1]][rule.origin])
-
-    def _value(self, rule: Rule, parts: list[Any]) -> Any:
-        if rule.inline:
-            return _Parts(parts)
-        if rule.transparent and len(parts) == 1:
-            return parts[0]
-        return self._builder.reduce(rule.action, parts) if self._builder is not None else None
-
-
-def read(tables: Tables, start: str, tokens: Sequence[Token], builder: Builder | None) -> Any | Stuck:
-    """The value of a whole token sequence, or where reading got stuck."""
-    parser = Parser(tables, start, builder)
-    for index, token in enumerate(tokens):
-        if not parser.feed(token.type, token):
-            return Stuck(index, parser.expected())
-    if not parser.feed(END, None):
-        return Stuck(len(tokens), parser.expected())
-    return parser.result
+            values.append(_value(rule, parts, builder))
+            states.append(table[states[-1]][rule.origin])
+            if token is None and states[-1] == end:
+                return values[-1]
+    raise AssertionError("the last token is taken or refused")
 
 
 def accepts(tables: Tables, start: str, tokens: Iterable[Token]) -> int:
     """How many of the tokens can be read, from the first on."""
-    parser = Parser(tables, start, None)
+    states = [tables.starts[start]]
     count = 0
     for token in tokens:
-        if not parser.feed(token.type, token):
+        following = _shifted(tables, states, token.type, tables.ends[start])
+        if following is None:
             return count
+        states = following
         count += 1
     return count
+
+
+class _Parts(list[Any]):
+    """The values of an inline rule, on their way into the rule above."""
+
+
+def _popped(values: list[Any], size: int) -> list[Any]:
+    """The last `size` values, taken off, with those of inline rules spliced in."""
+    parts: list[Any] = []
+    if size:
+        for value in values[-size:]:
+            if isinstance(value, _Parts):
+                parts += value
+            else:
+                parts.append(value)
+        del values[-size:]
+    return parts
+
+
+def _value(rule: Rule, parts: list[Any], builder: Builder) -> Any:
+    if rule.inline:
+        return _Parts(parts)
+    if rule.transparent and len(parts) == 1:
+        return parts[0]
+    return builder.reduce(rule.action, parts)
+
+
+def _stuck(tables: Tables, start: str, tokens: Sequence[Token]) -> Stuck:
+    """The first token that does not fit, and what would have.
+
+    LALR tables may reduce before they find out that a token is wrong; here each is tried before the stack changes.
+    """
+    end = tables.ends[start]
+    states = [tables.starts[start]]
+    taken = 0
+    for token in (*tokens, None):
+        following = _shifted(tables, states, END if token is None else token.type, end)
+        if following is None:
+            break
+        states = following
+        taken += 1
+    row = tables.states[states[-1]]
+    terminals = [name for name in row if name == END or name.isupper()]
+    return Stuck(taken, frozenset(name for name in terminals if _shifted(tables, states, name, end) is not None))
+
+
+def _shifted(tables: Tables, states: list[int], terminal: str, end: int) -> list[int] | None:
+    """The states once a terminal was taken; None if it does not fit. The given ones stay as they are."""
+    states = states.copy()
+    while True:
+        action = tables.states[states[-1]].get(terminal)
+        if action is None:
+            return None
+        if action >= 0:
+            states.append(action)
+            return states
+        rule = tables.rules[-action - 1]
+        if rule.size:
+            del states[-rule.size :]
+        states.append(tables.states[states[-1]][rule.origin])
+        if terminal == END and states[-1] == end:
+            return states

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import re
-from collections.abc import Iterator
 
 from ostinato.patterns.types import MAX_DECIMAL_PRECISION, Decimal
 
@@ -193,8 +192,8 @@ def unescape_unicode(text: str) -> str:
 def format_text(text: str) -> str:
     r"""A text in single quotes, with escapes where it has characters that cannot be seen.
 
-    >>> print(format_text("it's"), format_text("a\\nb"))
-    'it''s' U&'a\\000ab'
+    >>> print(format_text("it's"), format_text("a\nb"))
+    'it''s' U&'a\000ab'
     """
     quoted = text.replace("'", "''")
     if not _UNPRINTABLE.search(text):
@@ -238,8 +237,3 @@ def _singular(unit: str) -> str:
         known = ", ".join(name.upper() for name in _INTERVAL_MS)
         raise ValueError(f"an interval has one of the units {known}; months and years differ in length")
     return lowered
-
-
-def interval_units() -> Iterator[str]:
-    """The units of SQL's intervals."""
-    return iter(_INTERVAL_MS)
