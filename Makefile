@@ -13,6 +13,7 @@ PYTHON ?= $(shell for python in python3 $(NEWEST); do \
 # mypy follows no import hooks: it finds the package through a link that has the package's name
 TYPING := $(VENV)/typing
 MYPY := MYPYPATH=$(TYPING) $(BIN)/mypy --strict
+MYPY_TESTS := MYPYPATH=$(TYPING):. $(BIN)/mypy --strict --explicit-package-bases
 PACKAGES := -p ostinato.patterns -p ostinato.state -p ostinato.cep -p ostinato.server
 SOURCES := bench cep examples patterns server state tests
 
@@ -45,6 +46,7 @@ format-check: $(STAMP)
 types: $(STAMP)
 	@$(MYPY) $(PACKAGES) || { echo 'types: mend the annotations named above; `make types` looks again'; exit 1; }
 	@$(MYPY) bench/*.py || { echo 'types: mend the annotations named above; `make types` looks again'; exit 1; }
+	@$(MYPY_TESTS) tests examples || { echo 'types: mend the annotations named above; `make types` looks again'; exit 1; }
 
 .PHONY: layers
 layers: $(STAMP)

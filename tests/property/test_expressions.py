@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from expression_reference import value_of
-from expression_strategies import MONEY, SCHEMA, aggregates, expressions, rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +20,8 @@ from ostinato.cep.match_table import MatchTable
 from ostinato.cep.strings import Interner
 from ostinato.patterns.typed import Matched, Typed
 from ostinato.patterns.types import BIGINT, BOOLEAN, DATE, DOUBLE, INTERVAL, STRING, TIMESTAMP, DataType
+from tests.property.expression_reference import value_of
+from tests.property.expression_strategies import MONEY, SCHEMA, aggregates, expressions, rows
 
 Rows = list[dict[str, Any]]
 quick = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
