@@ -59,13 +59,16 @@ def counted(number: int, thing: str, things: str | None = None) -> str:
     return f"{number:,} {thing if number == 1 else things or thing + 's'}"
 
 
-def summary(statistics: Statistics, dead_letters: str | None, late: str | None, ended: str = "") -> str:
-    """The line at the end of a run."""
+def summary(
+    statistics: Statistics, dead_letters: str | None, late: str | None, ended: str = "", *, part_shown: bool = False
+) -> str:
+    """The line at the end of a run; `part_shown`: not all rows were written."""
     timeouts = sum(numbers.timeouts for numbers in statistics.patterns.values())
     dropped = sum(numbers.dropped for numbers in statistics.patterns.values())
+    shown = sum(rows for stream, rows in statistics.written.items() if not stream.endswith(".late"))
     parts = [
         counted(statistics.events, "event"),
-        counted(statistics.matches, "match", "matches"),
+        counted(statistics.matches, "match", "matches") + (f" ({shown:,} shown)" if part_shown else ""),
         f"{statistics.events_per_second:,.0f} events/s",
         counted(statistics.late, "late event") + (f" (in {late})" if statistics.late and late else ""),
         counted(statistics.bad, "bad event") + (f" (in {dead_letters})" if statistics.bad and dead_letters else ""),

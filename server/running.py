@@ -39,6 +39,7 @@ class RunOptions:
     late: str | None
     format: str | None
     limit: int | None
+    show: int | None
     as_json: bool
     progress: bool
 
@@ -82,7 +83,12 @@ def _run(spec: ProgramSpec, options: RunOptions, stop: Stop) -> int:
     _refuse_overwriting(laid_out, loaded, options)
     dead_letters = DeadLetters(options.dead_letters)
     outputs = Outputs(
-        _sinks(loaded, laid_out, options), dead_letters, strict=options.strict, limit=options.limit, stop=stop
+        _sinks(loaded, laid_out, options),
+        dead_letters,
+        strict=options.strict,
+        limit=options.limit,
+        show=options.show,
+        stop=stop,
     )
     progress = Progress(_portion(readers), wanted=options.progress)
     announced = _Announcement(progress)
@@ -110,7 +116,8 @@ def _run(spec: ProgramSpec, options: RunOptions, stop: Stop) -> int:
             click.echo(as_json(job.statistics, options.dead_letters, late, ended or "end of input"), err=True)
         else:
             ended = f"{ended}: " if ended else ""
-            click.echo(summary(job.statistics, options.dead_letters, late, ended), err=True)
+            shown = options.show is not None
+            click.echo(summary(job.statistics, options.dead_letters, late, ended, part_shown=shown), err=True)
     return code
 
 

@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import numpy as np
+
 from ostinato.cep.batch import Batch
 from ostinato.cep.connectors.base import BadRecord, Sink
 from ostinato.cep.runtime.statistics import Statistics
@@ -42,6 +44,7 @@ class Outputs:
         *,
         strict: bool = False,
         limit: int | None = None,
+        show: int | None = None,
         stop: Stop | None = None,
     ) -> None:
         """
@@ -50,13 +53,16 @@ class Outputs:
             dead_letters: takes bad records.
             strict: a bad record ends the job.
             limit: after so many rows `stop` is requested; rows beyond are dropped.
+            show: rows beyond so many are dropped, and the job goes on.
             stop: see `limit`.
         """
         self.written: dict[str, int] = {}
         self._sinks = sinks
         self._dead_letters = dead_letters
         self._strict = strict
-        self._left = limit
+        self._left = limit if show is None else show if limit is None else min(limit, show)
+        self._limit = limit
+        self._delivered = 0
         self._stop = stop
         self._flushed = time.monotonic()
         self._dirty = False
@@ -65,11 +71,12 @@ class Outputs:
         sinks = self._sinks.get(batch.stream)
         if not sinks:
             return
+        self._delivered += len(batch)
+        if self._limit is not None and self._delivered >= self._limit and self._stop is not None:
+            self._stop.requested = True
         if self._left is not None:
-            if len(batch) >= self._left:
-                batch = batch.take(slice(0, self._left))  # type: ignore[arg-type]  # a slice takes rows as an array does
-                if self._stop is not None:
-                    self._stop.requested = True
+            if len(batch) > self._left:
+                batch = batch.take(np.arange(self._left))
             self._left -= len(batch)
         if not len(batch):
             return

@@ -27,7 +27,7 @@ def main() -> int:
         runpy.run_path(str(STREAMS))["write_file"]("login", chosen.events, log)
         pattern = HERE / "suspicious_login.cep"
         print(f"ostinato run {pattern.relative_to(HERE.parents[1])} --input {log}\n", flush=True)
-        command = [ostinato, "run", str(pattern), "--input", str(log), "--format", "table", "--limit", str(chosen.rows)]
+        command = [ostinato, "run", str(pattern), "--input", str(log), "--format", "table", "--show", str(chosen.rows)]
         return subprocess.run(command, check=False).returncode
 
 

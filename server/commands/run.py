@@ -68,6 +68,7 @@ _NAMED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*(?:\.late)?)=(.+)", re.DOTALL)
 )
 @click.option("--late", metavar="FILE", help="Keep events that come behind the watermark in FILE.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Stop after N rows of output.")
+@click.option("--show", type=click.IntRange(0), metavar="N", help="Write only the first N rows, but run to the end.")
 @click.option("--json", "as_json", is_flag=True, help="Matches as JSON also on a terminal, and the summary as JSON.")
 @click.option("--no-progress", is_flag=True, help="Show no progress on the terminal.")
 def command(
@@ -83,6 +84,7 @@ def command(
     dead_letters: str | None,
     late: str | None,
     limit: int | None,
+    show: int | None,
     as_json: bool,
     no_progress: bool,
 ) -> None:
@@ -110,7 +112,7 @@ def command(
     from ostinato.server.running import RunOptions, run
 
     letters = dead_letters or f"{PurePath(program).stem}.dead-letters.jsonl"
-    leave(run(spec, RunOptions(workers, strict, letters, late, form, limit, as_json, not no_progress)))
+    leave(run(spec, RunOptions(workers, strict, letters, late, form, limit, show, as_json, not no_progress)))
 
 
 def _named(given: tuple[str, ...], option: str) -> dict[str, str]:

@@ -57,10 +57,18 @@ class Folder:
     Kernels are not compiled: the inputs are small, and a test should not wait for a compiler.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, bytecode: Path) -> None:
+        """`bytecode`: where processes keep their compiled modules, so that not every one compiles them anew."""
         self.path = path
         self.command = [str(Path(sys.executable).with_name("ostinato"))]
-        self.environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONWARNINGS": "error", "COLUMNS": "200"}
+        own = {
+            "NUMBA_DISABLE_JIT": "1",
+            "PYTHONWARNINGS": "error",
+            "PYTHONPYCACHEPREFIX": str(bytecode),
+            "COLUMNS": "200",
+        }
+        self.environment = {**os.environ, **own}
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
 
     def write(self, name: str, content: str | bytes) -> Path:
         target = self.path / name
@@ -101,9 +109,14 @@ class Finished:
         return self.err.splitlines()[-1]
 
 
+@pytest.fixture(scope="session")
+def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bytecode")
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    found = Folder(tmp_path)
+def folder(tmp_path: Path, bytecode: Path) -> Folder:
+    found = Folder(tmp_path, bytecode)
     found.write("logins.cep", LOGINS)
     found.write("logins.jsonl", lines([*attack("eve", 0), login("bob", 10, "SUCCESS"), *attack("mallory", 20, 4)]))
     return found

@@ -114,6 +114,9 @@ def test_output_declared_in_the_program(folder: Folder) -> None:
 
 def test_limit(folder: Folder) -> None:
     assert folder.run("run", "logins.cep", "--limit", "1").rows == [EVE]
+    shown = folder.run("run", "logins.cep", "--show", "1")
+    assert shown.rows == [EVE]
+    assert shown.summary.startswith("10 events, 2 matches (1 shown), ")
 
 
 def test_the_summary_as_json(folder: Folder) -> None:
