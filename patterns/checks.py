@@ -20,6 +20,7 @@ from ostinato.patterns.ast import (
     SkipMode,
     Stage,
     stages_of,
+    walk,
 )
 from ostinato.patterns.errors import MalformedPatternError, Problem, Span, did_you_mean
 
@@ -278,7 +279,7 @@ def _clauses(pattern: Pattern) -> Iterator[Problem]:
     if pattern.timeouts_into is not None:
         if pattern.timeouts_into == (pattern.into or pattern.name):
             yield Problem("matches and timeouts go into one stream", pattern.span, "give them different names")
-        if pattern.within_ms is None and all(stage.within_ms is None for stage in stages_of(pattern.items)):
+        if pattern.within_ms is None and not any(_has_bound(node) for node in walk(pattern.items)):
             yield Problem(
                 "without a time limit nothing times out", pattern.span, "add `within`, or leave out `timeouts into`"
             )
@@ -325,3 +326,8 @@ def _quantifier(item: Element) -> Quantifier:
 
 def _label(item: Element) -> str:
     return f"`{item.name}`" if isinstance(item, Stage) else "the group" if isinstance(item, Group) else "the choice"
+
+
+def _has_bound(node: object) -> bool:
+    """Is there a time limit of its own on an element?"""
+    return isinstance(node, (Stage, Group)) and (node.within_ms is not None or node.quantifier.gap_ms is not None)

@@ -57,7 +57,10 @@ def compile_patterns(patterns: Sequence[CheckedPattern]) -> CompiledSet:
 
     Raises:
         MalformedPatternError: a pattern passes all checks but is beyond what the automaton can hold.
+        ValueError: the patterns read different streams.
     """
+    if len({checked.stream for checked in patterns}) != 1:
+        raise ValueError("patterns that are compiled together read one stream")
     irs = [_lower_pattern(checked) for checked in patterns]
     layout = lay_out(irs)
     per_pattern: list[list[Typed]] = [[] for _ in patterns]
@@ -71,7 +74,8 @@ def compile_patterns(patterns: Sequence[CheckedPattern]) -> CompiledSet:
         number for number, (ir, checked) in enumerate(zip(irs, patterns, strict=True)) if is_linear(ir, checked)
     )
     tables, hooks = tabulate(irs, layout, programs, linear)
-    first_stage, stage_names = [], []
+    first_stage: list[int] = []
+    stage_names: list[str] = []
     for ir in irs:
         first_stage.append(len(stage_names))
         stage_names += ir.automaton.stages

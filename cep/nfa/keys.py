@@ -75,6 +75,6 @@ def to_bytes(strings: Strings) -> list[bytes]:
 
 def equals_bytes(strings: Strings, wanted: bytes) -> BoolArray:
     """Which texts are these bytes (a single one)?"""
-    found = strings.length == len(wanted)
+    found: BoolArray = strings.length == len(wanted)
     found[found] = strings.data[strings.start[found]] == wanted[0]
     return found

@@ -47,7 +47,7 @@ class MatchOperator:
 
     def __init__(
         self,
-        patterns: Sequence[CheckedPattern],
+        patterns: Sequence[CheckedPattern] | CompiledSet,
         *,
         key_groups: int = 128,
         selects: Mapping[str, Select] | None = None,
@@ -55,13 +55,11 @@ class MatchOperator:
         """Compile the patterns.
 
         Args:
-            patterns: checked patterns over the same stream.
+            patterns: checked patterns over the same stream, or what was compiled of them.
             key_groups: in how many groups keys are snapshotted; fixed for the life of a job.
             selects: by the pattern's name, Python functions that make the output row of each match.
         """
-        if len({checked.stream for checked in patterns}) != 1:
-            raise ValueError("a match operator runs patterns over one stream")
-        self.compiled: CompiledSet = compile_patterns(patterns)
+        self.compiled = patterns if isinstance(patterns, CompiledSet) else compile_patterns(patterns)
         self.key_groups = key_groups
         self.events = 0
         self._input = KeyedInput(self.compiled)

@@ -108,6 +108,11 @@ def _longer(table: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
     return longer
 
 
+def _with(space: Space, name: str, table: Any) -> Space:
+    changed: Any = {name: table}
+    return space._replace(**changed)
+
+
 def make_space(patterns: int, widest: int, width: int) -> Space:
     """Empty pools for so many patterns; `widest` is the most successors of one run, `width` the most registers."""
 
@@ -155,7 +160,7 @@ def grow(space: Space, name: str, free: int) -> Space:
     link[size - 1] = control[_FREE_HEAD[name]]
     control[_FREE_HEAD[name]] = before
     control[_LEFT[name]] += size - before
-    space = space._replace(**{name: pool})
+    space = _with(space, name, pool)
     if name == "runs":
         cells = _longer(space.registers.ints, size)
         null = _longer(space.registers.null, size)
@@ -172,7 +177,7 @@ def grow_list(space: Space, name: str, size: int) -> Space:
     table = _longer(table, max(2 * before, size))
     if name == "keys":
         table[before:, [KEY_FIRST, KEY_SEED]] = -1
-    return space._replace(**{name: table})
+    return _with(space, name, table)
 
 
 def grow_ring(space: Space, sweeps: int) -> Space:
