@@ -14,6 +14,7 @@ import sys
 import traceback
 
 from ostinato.cep.runtime import wire
+from ostinato.cep.runtime.memory import collect_less_often
 from ostinato.cep.runtime.wire import Kind, Wire
 
 _PR_SET_PDEATHSIG = 1
@@ -31,6 +32,7 @@ def main(arguments: list[str]) -> None:
     """Run one worker until its parent hangs up."""
     number, parent_id, parent_end, *peers = arguments
     die_with(int(parent_id))
+    collect_less_often()
     parent = Wire(socket.socket(fileno=int(parent_end)))
     others = {int(peer): Wire(socket.socket(fileno=int(end))) for peer, end in (each.split("=") for each in peers)}
     message = parent.receive()

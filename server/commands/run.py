@@ -93,6 +93,9 @@ def command(
     Matches that the program sends nowhere go to standard output: a table on a terminal, one JSON object each in a pipe.
     Progress and the summary go to standard error.
     """
+    from ostinato.cep.runtime.memory import collect_less_often
+
+    collect_less_often()
     from ostinato.cep.runtime.load import ConnectorSpec, LoadError, read_spec
     from ostinato.server.cli import leave
 
