@@ -92,6 +92,7 @@ from ostinato.cep.nfa.tables import (
     C_HOOK,
     C_PRE,
     C_START,
+    DIES,
     E_COMPLETES,
     E_GAP,
     E_GUARD,
@@ -103,6 +104,7 @@ from ostinato.cep.nfa.tables import (
     G_STATE,
     G_TERMS,
     G_WORD,
+    GENERAL,
     P_CAP,
     P_CAP_DROPS,
     P_PRECISE,
@@ -113,12 +115,15 @@ from ostinato.cep.nfa.tables import (
     P_THROW,
     P_WITHIN,
     P_WORD,
+    S_ACTIONS,
     S_CONDITIONS,
     S_EDGES,
+    S_FACTS,
     S_GAP,
     S_PENDING,
     S_SILENT,
     S_TIMERS,
+    STAYS,
     T_CARE,
     T_WANT,
     U_END,
@@ -379,7 +384,28 @@ def step(tables, machine, space, instance, row, time, seq, slot, bits, starts, h
         following = runs[run, RUN_NEXT]
         state = runs[run, RUN_STATE]
         facts = word
-        if tables.states[state + 1, S_CONDITIONS] > tables.states[state, S_CONDITIONS]:
+        action = GENERAL
+        if tables.states[state, S_ACTIONS] >= 0:
+            action = tables.actions[tables.states[state, S_ACTIONS] + (word & tables.states[state, S_FACTS])]
+            if action == STAYS:
+                before = run
+                run = following
+                continue
+            if action == DIES:
+                before = replace(tables, machine, space, instance, run, before, following, 0, row, time)
+                run = following
+                continue
+            if action >= 0:
+                # the event is taken and nothing else: the run's reference to the node before becomes the new node's
+                node = new_node(space, -1, tables.edges[action, E_STAGE], slot)
+                space.nodes[node, NODE_PARENT] = runs[run, RUN_NODE]
+                runs[run, RUN_NODE] = node
+                runs[run, RUN_STATE] = tables.edges[action, E_TARGET]
+                runs[run, RUN_LAST_TIME] = time
+                before = run
+                run = following
+                continue
+        elif tables.states[state + 1, S_CONDITIONS] > tables.states[state, S_CONDITIONS]:
             facts = word | iterative(tables, machine, space, state, run, runs[run, RUN_NODE], row, word, hook)
         start_time = runs[run, RUN_START_TIME]
         start_seq = runs[run, RUN_START_SEQ]

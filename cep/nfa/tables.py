@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ostinato.cep.nfa.formula import Atom, Formula, Term, terms
-from ostinato.cep.nfa.ir import FINAL, Automaton, Move, Step
+from ostinato.cep.nfa.ir import FINAL, Automaton, FlatState, Move, Step
 from ostinato.patterns.ast import Cap, CapPolicy, Skip, SkipMode
 from ostinato.patterns.errors import MalformedPatternError
 from ostinato.patterns.typed import Apply, Constant, Opaque, Typed, is_iterative
@@ -45,8 +45,9 @@ NO_LIMIT = 2**62
 # groups of patterns that begin with the same events: word, first term, first member, whether an event that begins them
 # may be kept as a seed (see `kernel.seed_outcome`), and one of the states that they are in after it, which look alike
 G_WORD, G_TERMS, G_MEMBERS, G_SEEDS, G_STATE = range(5)
-# states: first edge, is it pending, gap (ms), does a gap end it silently, first iterative condition, first timer
-S_EDGES, S_PENDING, S_GAP, S_SILENT, S_CONDITIONS, S_TIMERS = range(6)
+# states: first edge, is it pending, gap (ms), does a gap end it silently, first iterative condition, first timer, first
+# action (-1: none are worked out), and the bits that number its actions
+S_EDGES, S_PENDING, S_GAP, S_SILENT, S_CONDITIONS, S_TIMERS, S_ACTIONS, S_FACTS = range(8)
 # edges: what it does, where to, for which stage, gap (ms), first term of its guard, first of its completion guard
 E_MOVE, E_TARGET, E_STAGE, E_GAP, E_GUARD, E_COMPLETES = range(6)
 # terms of guards
@@ -77,7 +78,15 @@ class Tables(NamedTuple):
     conditions: Ints
     timer_gap: Ints
     stages: Ints
+    actions: Ints
+    """What a state does for each combination of conditions: the number of the one edge that is taken, where that is all
+    that happens; DIES, STAYS; or GENERAL, where the edges have to be looked at one by one."""
 
+
+GENERAL, DIES, STAYS = -1, -2, -3
+
+ACTION_BITS = 6
+"""Actions are worked out where a word has at most so many simple conditions: 64 combinations for each state."""
 
 _COLUMNS: dict[str, tuple[str, ...]] = {
     "patterns": (
@@ -85,7 +94,7 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
         "reports_timeouts", "start_group",
     ),
     "groups": ("group_word", "group_terms", "group_patterns", "group_seeds", "group_state"),
-    "states": ("edges", "pending", "gap", "silent", "conditions", "timers"),
+    "states": ("edges", "pending", "gap", "silent", "conditions", "timers", "first_action", "facts"),
     "edges": ("move", "target", "stage", "edge_gap", "guard", "completes"),
     "terms": ("care", "want"),
     "conditions": ("condition_bit", "condition_pre", "condition_start", "condition_end", "condition_hook"),
@@ -225,7 +234,7 @@ class _Tabulation:
         self._idle = idle
         self._layout = layout
         self._programs = programs
-        self._columns: dict[str, list[int]] = {"members": [], "timer_gap": []}
+        self._columns: dict[str, list[int]] = {"members": [], "timer_gap": [], "actions": []}
         self._columns |= {column: [] for names in _COLUMNS.values() for column in names}
         for name in ("group_patterns", "edges", "conditions", "timers", "guard", "completes"):
             self._columns[name].append(0)
@@ -252,7 +261,7 @@ class _Tabulation:
             )
         columns["group_terms"].append(len(columns["care"]))
         tables = {name: _table([columns[column] for column in names]) for name, names in _COLUMNS.items()}
-        lists = {name: np.array(columns[name], np.int64) for name in ("members", "timer_gap")}
+        lists = {name: np.array(columns[name], np.int64) for name in ("members", "timer_gap", "actions")}
         return Tables(**tables, **lists)
 
     def pattern(self, number: int, pattern: PatternIR) -> None:
@@ -282,6 +291,7 @@ class _Tabulation:
             self._add(pending=int(state.pending), gap=state.gap_ms, silent=int(state.silent))
             for step in state.steps:
                 self._edge(number, step, first_state, stage_numbers)
+            self._actions(number, index, state)
             self._add(edges=len(self._columns["move"]))
             self._conditions(number, [atom for step in state.steps for atom in _atoms(step)])
             self._columns["timer_gap"] += sorted(_gaps_from(automaton, index))
@@ -322,6 +332,37 @@ class _Tabulation:
             else:
                 unwanted |= bits[atom]
         return None if wanted & unwanted else (wanted | unwanted, wanted)
+
+    def _actions(self, number: int, index: int, state: FlatState) -> None:
+        """Work out what a state does for each combination of its word's conditions, where that is simple."""
+        bits = len(self._layout.words[self._layout.word_of_pattern[number]])
+        watched = state.gap_ms or any(step.gap_ms for step in state.steps) or self._programs.updates[number]
+        if bits > ACTION_BITS or self._layout.iterative_of[number] or watched:
+            self._add(first_action=-1, facts=0)
+            return
+        self._add(first_action=len(self._columns["actions"]), facts=(1 << bits) - 1)
+        first_edge = len(self._columns["move"]) - len(state.steps)
+        masks = [
+            [[self._masks(number, term) for term in terms(formula)] for formula in (step.guard, step.completes)]
+            for step in state.steps
+        ]
+        for facts in range(1 << bits):
+            possible = [
+                edge
+                for edge, (guard, _) in enumerate(masks)
+                if any(mask is not None and facts & mask[0] == mask[1] for mask in guard)
+            ]
+            action = GENERAL
+            if not possible:
+                action = DIES
+            elif len(possible) == 1:
+                step = state.steps[possible[0]]
+                ends = any(mask is not None and facts & mask[0] == mask[1] for mask in masks[possible[0]][1])
+                if step.move is Move.IGNORE and step.target == index:
+                    action = STAYS
+                elif step.move is Move.TAKE and step.target != FINAL and not ends:
+                    action = first_edge + possible[0]
+            self._columns["actions"].append(action)
 
     def _conditions(self, number: int, atoms: Sequence[Atom]) -> None:
         known = self._layout.iterative_of[number]
