@@ -94,7 +94,14 @@ def decoder_for(stream: Stream, columns: frozenset[str] | None = None) -> Decode
     mismatch = options.text("on_mismatch", "skip")
     if mismatch not in ("skip", "error"):
         raise ConnectorError(f"stream {stream.name}: option `on_mismatch` must be 'skip' or 'error', not {mismatch!r}")
-    return TextLines(stream, columns, pattern=options.text("pattern"), strict=mismatch == "error", year=year)
+    return TextLines(
+        stream,
+        columns,
+        pattern=options.text("pattern"),
+        strict=mismatch == "error",
+        repeat=options.text("repeat"),
+        year=year,
+    )
 
 
 def check_source(stream: Stream) -> None:
@@ -105,7 +112,7 @@ def check_source(stream: Stream) -> None:
     known |= {
         "csv": {"header", "quote", "delimiter", "null"},
         "tsv": {"header", "quote", "delimiter", "null"},
-        "text": {"pattern", "on_mismatch"},
+        "text": {"pattern", "on_mismatch", "repeat"},
     }.get(form, set())
     options.finish(known)
     decoder_for(stream)

@@ -18,6 +18,9 @@ from ostinato.patterns.errors import did_you_mean
 LINE_COLUMN = "line"
 """A column of this name that the pattern has no group for holds the whole line."""
 
+MOST_REPEATS = 10_000
+"""A line that claims to stand for more is refused: no log folds so many, and a forged one would fill the memory."""
+
 
 class TextLines:
     """Decodes lines that a pattern is found in; the others are passed over and counted.
@@ -36,10 +39,19 @@ class TextLines:
         *,
         pattern: str | None = None,
         strict: bool = False,
+        repeat: str | None = None,
         year: int | None = None,
     ) -> None:
-        """`strict`: a line that the pattern is not found in is a bad record. Raises ConnectorError for a column
-        that the pattern has no group for."""
+        """Read the pattern.
+
+        Args:
+            strict: a line that the pattern is not found in is a bad record.
+            repeat: the group that says how many equal events a line stands for (syslog's ``message repeated 5
+                times``); a line in which it took no part is one.
+
+        Raises:
+            ConnectorError: the pattern has no group for a column or for `repeat`.
+        """
         self._schema = Schema(stream, columns, year=year)
         self._pattern = compile_template(pattern if pattern is not None else f"(?P<{LINE_COLUMN}>.*)")
         self._strict = strict
@@ -52,6 +64,10 @@ class TextLines:
                 hint = did_you_mean(name, groups) or f"it has {', '.join(groups) or 'none'}"
                 raise ConnectorError(f"stream {stream.name}: the pattern has no group for column {name!r}; {hint}")
             self._groups.append(groups.get(name, 0))
+        if repeat is not None and repeat not in groups:
+            hint = did_you_mean(repeat, groups) or f"it has {', '.join(groups) or 'none'}"
+            raise ConnectorError(f"stream {stream.name}: the pattern has no group {repeat!r} to repeat by; {hint}")
+        self._repeat = groups[repeat] if repeat is not None else None
 
     def decode(self, chunk: Chunk) -> tuple[Batch, list[BadRecord]]:
         bad = list(chunk.rejected)
@@ -72,12 +88,16 @@ class TextLines:
                 continue
             if end == begin:
                 continue
-            begins.append(begin)
-            ends.append(end)
+            times = 1 if self._repeat is None else _repeats(found[self._repeat])
+            if times is None:
+                bad.append(bad_record(chunk, begin, end, f"expected a number of repeats from 1 to {MOST_REPEATS}"))
+                continue
             span: list[int] = []
             for group in groups:
                 span += found.span(group) if group else (0, end - begin)
-            spans.append(tuple(span))
+            begins += [begin] * times
+            ends += [end] * times
+            spans += [tuple(span)] * times
         return self._batch(chunk, begins, ends, spans, bad), bad
 
     def _batch(self, chunk: Chunk, begins: list[int], ends: list[int], spans: list[Any], bad: list[BadRecord]) -> Batch:
@@ -95,6 +115,16 @@ class TextLines:
             columns[need.name], problems = to_vector(need, strings, valid, ascii_only=ascii_only)
             wrong = problems | wrong
         batch, wrong = self._schema.assemble(columns, rows, wrong)
-        bad += [bad_record(chunk, begins[row], ends[row], reason) for row, reason in wrong.items()]
+        said = {begins[row]: (ends[row], reason) for row, reason in wrong.items()}
+        bad += [bad_record(chunk, begin, end, reason) for begin, (end, reason) in said.items()]
         bad.sort(key=lambda record: record.offset)
         return batch
+
+
+def _repeats(text: bytes | None) -> int | None:
+    """How often, None if that is not a number we believe."""
+    if not text:
+        return 1
+    if not text.isdigit() or len(text) > len(str(MOST_REPEATS)):
+        return None
+    return int(text) if 1 <= int(text) <= MOST_REPEATS else None

@@ -48,6 +48,44 @@ def test_lines_without_the_pattern_are_bad_when_that_is_asked_for() -> None:
     assert [(record.line, record.reason) for record in bad] == [(1, "the pattern is not found in the line")]
 
 
+FOLDED = PATTERN.replace("Failed", r"(?:message repeated %{WORD:times} times: \[ )?Failed")
+
+
+def folded(*times: str | None) -> bytes:
+    said = ["" if each is None else f"message repeated {each} times: [ " for each in times]
+    line = "Dec  9 07:07:45 LabSZ sshd[24206]: {}Failed password for root from 5.36.59.76 port {} ssh2\n"
+    return "".join(line.format(each, port) for port, each in enumerate(said)).encode()
+
+
+def test_a_folded_line_stands_for_many() -> None:
+    batch, bad = TextLines(SSHD, pattern=FOLDED, repeat="times").decode(Chunk.of(folded(None, "3", "1", "10000")))
+    assert not bad
+    assert batch.columns["port"].to_list() == [0, 1, 1, 1, 2, *[3] * 10_000]
+    assert len(batch.time) == 10_005
+    assert set(batch.columns["user"].to_list()) == {"root"}
+
+
+def test_numbers_of_repeats_that_cannot_be() -> None:
+    decoder = TextLines(SSHD, pattern=FOLDED, repeat="times")
+    batch, bad = decoder.decode(Chunk.of(folded("0", "10001", "9" * 30, "many", "2")))
+    assert batch.columns["port"].to_list() == [4, 4]
+    assert [(each.line, each.reason) for each in bad] == [
+        (line, "expected a number of repeats from 1 to 10000") for line in (1, 2, 3, 4)
+    ]
+
+
+def test_a_bad_folded_line_is_one_bad_record() -> None:
+    log = folded("3", None).replace(b"port 0", b"port 99999999999999999999")
+    batch, bad = TextLines(SSHD, pattern=FOLDED, repeat="times").decode(Chunk.of(log))
+    assert len(batch.time) == 1
+    assert [each.line for each in bad] == [1]
+
+
+def test_repeats_need_a_group() -> None:
+    with pytest.raises(ConnectorError, match=r"no group 'time' to repeat by; did you mean `times`\?"):
+        TextLines(SSHD, pattern=FOLDED, repeat="time")
+
+
 def test_an_access_log() -> None:
     stream = Stream(
         "web",
