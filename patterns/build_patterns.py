@@ -216,7 +216,7 @@ class PatternBuilder(ExpressionBuilder):
         return Suffix("modifier", parts[0].span, parts[0].text.lower())
 
     def gap(self, parts: list[Any]) -> Suffix:
-        return Suffix("gap", cover(parts), (self.duration(parts[2]), len(parts) > 4))
+        return Suffix("gap", cover(parts), (self.duration(parts[-2]), len(parts) > 4))
 
     def stage_within(self, parts: list[Any]) -> Suffix:
         return Suffix("within", cover(parts), self.duration(parts[2]))

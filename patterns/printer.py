@@ -129,8 +129,8 @@ def _suffixes(item: ast.Stage | ast.Group) -> str:
     if quantifier.greedy:
         text += " greedy"
     if quantifier.gap_ms is not None:
-        required = " for required" if quantifier.gap_required_only else ""
-        text += f" [every {format_duration(quantifier.gap_ms)}{required}]"
+        required = "required " if quantifier.gap_required_only else ""
+        text += f" [{required}every {format_duration(quantifier.gap_ms)}]"
     if item.within_ms is not None:
         text += f" [within {format_duration(item.within_ms)}]"
     return text

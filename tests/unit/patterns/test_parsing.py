@@ -70,7 +70,7 @@ STRICT, RELAXED, ANY = Contiguity.STRICT, Contiguity.RELAXED, Contiguity.ANY
         ("a+ greedy relaxed", Quantifier(1, None, inner=RELAXED, greedy=True)),
         ("a+ reluctant", Quantifier(1, None)),
         ("a{3} [every 2 s]", Quantifier(3, 3, gap_ms=2000)),
-        ("a{3} [every 2 s for required]", Quantifier(3, 3, gap_ms=2000, gap_required_only=True)),
+        ("a{3} [required every 2 s]", Quantifier(3, 3, gap_ms=2000, gap_required_only=True)),
     ],
 )
 def test_quantifiers(text: str, quantifier: Quantifier) -> None:
