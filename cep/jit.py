@@ -10,6 +10,8 @@ so that a changed callee can never be served from a stale cache.
 A kernel module may name in `INLINED` those of its functions that are to become part of their callers' code and
 make no arrays. An array is passed as eight numbers, and who holds it is counted while a call lasts: the call of a
 function of a dozen arrays takes 0.2 microseconds, which is more than most have to do. Inlined it takes nothing.
+A module may name in `ENTRIES` the functions that Python calls: the others are compiled without the wrapper that a call
+from Python takes, and kept only as part of what calls them, which saves a good part of a first start.
 A module none of whose functions makes an array (they are given every one) says ``ALLOCATES = False``: nothing is
 counted then in any of them, inlined or not, which made the JSON scanner twice as fast and interning five times.
 """
@@ -86,6 +88,7 @@ def _compile(module: types.ModuleType) -> Kernels:
     names = kernel_functions(module)
     inlined = getattr(module, "INLINED", ())
     allocates = getattr(module, "ALLOCATES", True)
+    entries = getattr(module, "ENTRIES", names)
     with _cache_in(numba, folder):
         for name in names:
             plain = namespace[name]
@@ -94,6 +97,8 @@ def _compile(module: types.ModuleType) -> Kernels:
             options: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False}
             if name in inlined:
                 options["forceinline"] = True
+            if name not in entries:
+                options |= {"cache": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
             if name in inlined or not allocates:
                 options["_nrt"] = False
             namespace[name] = numba.njit(**options)(twin)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ostinato.cep.nfa.final_wait import wait_at_once
 from ostinato.cep.nfa.formula import Atom, Formula, conjunction, disjunction, negation
 from ostinato.cep.nfa.ir import Action, Edge, Graph, Kind, State
 from ostinato.patterns.ast import Alternation, Contiguity, Element, Group, Pattern, Stage
@@ -20,7 +21,7 @@ from ostinato.patterns.errors import MalformedPatternError
 
 def build(pattern: Pattern) -> Graph:
     """The graph of a pattern that has passed its checks."""
-    return _Builder(pattern).build()
+    return wait_at_once(_Builder(pattern).build())
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +343,8 @@ class _Builder:
     def _add_stop_to_loop(self, place: _Place, state: State) -> None:
         following = place.following
         if isinstance(following, Stage) and following.contiguity is Contiguity.NOT_FOLLOW:
+            if following.within_ms is not None:
+                return  # it bounds the time behind the repetition, and has no say in it
             condition = self._take_unless(_until(place.group), condition_of(following))
             state.proceed(self._stop(following.name, condition), condition)
 

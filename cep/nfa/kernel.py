@@ -131,11 +131,12 @@ from ostinato.cep.nfa.tables import (
 )
 
 ALLOCATES = False
+ENTRIES = ("run_events", "advance", "grow_seeds", "path_lengths", "read_paths", "clear_results")
 # what happens for every event or every partial match becomes part of one loop; the rest stays out of its way
 INLINED = (
-    "holds", "may_begin", "guarded", "completed", "has_room", "meet_beginnings", "step", "iterative", "replace",
-    "begin_matches", "take_registers", "finish", "emit", "new_run", "new_node", "new_slot", "new_instance", "release",
-    "release_slot", "seed_outcome", "free_run", "free_instance", "is_idle", "is_over", "add_gap_timers", "add_sweep",
+    "holds", "may_begin", "guarded", "completed", "has_room", "meet_beginnings", "step", "iterative", "succeed",
+    "take_registers", "finish", "emit", "new_run", "new_node", "new_slot", "new_instance", "release", "release_slot",
+    "seed_outcome", "free_run", "free_instance", "is_idle", "is_over", "add_gap_timers", "add_sweep",
 )  # fmt: skip
 
 TAKE, IGNORE, KILL = 0, 1, 2
@@ -380,84 +381,84 @@ def step(tables, machine, space, instance, row, time, seq, slot, bits, starts, h
     control[WAITING] = -1
     control[LAST_WAITING] = -1
     before = -1
-    while run >= 0:
-        following = runs[run, RUN_NEXT]
-        state = runs[run, RUN_STATE]
+    while run >= 0 or starts:
+        # behind the last run stands the start state, which is always there
+        starting = run < 0
+        following = -1
+        state = tables.patterns[pattern, P_START]
+        context = pattern
+        last = -1
+        start_time = time
+        start_seq = seq
+        if not starting:
+            following = runs[run, RUN_NEXT]
+            state = runs[run, RUN_STATE]
+            context = run
+            last = runs[run, RUN_NODE]
+            start_time = runs[run, RUN_START_TIME]
+            start_seq = runs[run, RUN_START_SEQ]
         facts = word
         action = GENERAL
         if tables.states[state, S_ACTIONS] >= 0:
             action = tables.actions[tables.states[state, S_ACTIONS] + (word & tables.states[state, S_FACTS])]
+        elif tables.states[state + 1, S_CONDITIONS] > tables.states[state, S_CONDITIONS]:
+            facts = word | iterative(tables, machine, space, state, context, last, row, word, hook)
+        count = 0
+        killed = False
+        if not starting:
             if action == STAYS:
                 before = run
-                run = following
-                continue
-            if action == DIES:
-                before = replace(tables, machine, space, instance, run, before, following, 0, row, time)
                 run = following
                 continue
             if action >= 0:
                 # the event is taken and nothing else: the run's reference to the node before becomes the new node's
                 node = new_node(space, -1, tables.edges[action, E_STAGE], slot)
-                space.nodes[node, NODE_PARENT] = runs[run, RUN_NODE]
+                space.nodes[node, NODE_PARENT] = last
                 runs[run, RUN_NODE] = node
                 runs[run, RUN_STATE] = tables.edges[action, E_TARGET]
                 runs[run, RUN_LAST_TIME] = time
                 before = run
                 run = following
                 continue
-        elif tables.states[state + 1, S_CONDITIONS] > tables.states[state, S_CONDITIONS]:
-            facts = word | iterative(tables, machine, space, state, run, runs[run, RUN_NODE], row, word, hook)
-        start_time = runs[run, RUN_START_TIME]
-        start_seq = runs[run, RUN_START_SEQ]
-        count = 0
-        killed = False
-        for edge in range(tables.states[state, S_EDGES], tables.states[state + 1, S_EDGES]):
-            if not guarded(tables, edge, facts):
-                continue
-            move = tables.edges[edge, E_MOVE]
-            target = tables.edges[edge, E_TARGET]
-            node = runs[run, RUN_NODE]
-            if move == TAKE:
-                gap = tables.edges[edge, E_GAP]
-                if gap > 0 and time - runs[run, RUN_LAST_TIME] >= gap:
+        if action != DIES:
+            for edge in range(tables.states[state, S_EDGES], tables.states[state + 1, S_EDGES]):
+                if not guarded(tables, edge, facts):
                     continue
-                node = new_node(space, node, tables.edges[edge, E_STAGE], slot)
-                if target != FINAL and completed(tables, edge, facts):
+                move = tables.edges[edge, E_MOVE]
+                target = tables.edges[edge, E_TARGET]
+                node = last
+                ends = target == FINAL
+                if move == TAKE:
+                    gap = tables.edges[edge, E_GAP]
+                    if gap > 0 and not starting and time - runs[run, RUN_LAST_TIME] >= gap:
+                        continue
+                    node = new_node(space, last, tables.edges[edge, E_STAGE], slot)
+                    if not ends and completed(tables, edge, facts):
+                        space.nodes[node, NODE_REFS] += 1
+                        ends = True
+                elif move == IGNORE:
                     space.nodes[node, NODE_REFS] += 1
+                else:
+                    killed = True
+                    continue
+                if target != FINAL:
+                    space.successors[count, NEW_STATE] = target
+                    space.successors[count, NEW_NODE] = node
+                    space.successors[count, NEW_TAKEN] = tables.edges[edge, E_STAGE]
+                    count += 1
+                if ends:
                     finish(tables, space, instance, pattern, node, row, time, start_time, start_seq)
-            elif move == IGNORE:
-                space.nodes[node, NODE_REFS] += 1
-            else:
-                killed = True
-                continue
-            if target == FINAL:
-                finish(tables, space, instance, pattern, node, row, time, start_time, start_seq)
-            else:
-                space.successors[count, NEW_STATE] = target
-                space.successors[count, NEW_NODE] = node
-                space.successors[count, NEW_TAKEN] = tables.edges[edge, E_STAGE]
-                count += 1
-        if killed:
+        if killed and not starting:
             for index in range(count):
                 release(space, space.successors[index, NEW_NODE])
             count = 0
-        if count == 1:
-            # by far the most frequent: one successor, which takes the row over; its reference to the node before it
-            # stands for the run's own
-            space.nodes[runs[run, RUN_NODE], NODE_REFS] -= 1
-            target = space.successors[0, NEW_STATE]
-            runs[run, RUN_STATE] = target
-            if space.successors[0, NEW_TAKEN] >= 0:
-                runs[run, RUN_NODE] = space.successors[0, NEW_NODE]
-                runs[run, RUN_LAST_TIME] = time
-                take_registers(tables, machine, space, space.successors[0, NEW_TAKEN], row, run, run)
-                add_gap_timers(tables, space, instance, target, time)
-            before = run
-        else:
-            before = replace(tables, machine, space, instance, run, before, following, count, row, time)
+        before = succeed(
+            tables, machine, space, instance, run, before, count, row, time, start_time, start_seq, context
+        )
+        if starting:
+            break
+        release(space, last)
         run = following
-    if starts:
-        begin_matches(tables, machine, space, instance, pattern, row, time, seq, slot, word, hook)
     if control[WAITING] >= 0:
         keep_done(space, instance, control[WAITING])
     if instances[instance, INSTANCE_DONE_HEAD] >= 0:
@@ -504,81 +505,57 @@ def iterative(tables, machine, space, state, run, node, row, word, hook):
     return found
 
 
-def replace(tables, machine, space, instance, run, before, following, count, row, time):
-    """Put the `count` successors in hand in the place of a run. Returns the last of them, or what was before."""
+def succeed(tables, machine, space, instance, run, before, count, row, time, start_time, start_seq, context):
+    """Put the `count` successors in hand in the place of a run, or of the start (`run` -1) at the end of the list.
+
+    `before` is the run before that place, `context` the row whose registers they carry on. Returns the last of them,
+    or what was before.
+    """
     runs, instances = space.runs, space.instances
-    old = runs[run, RUN_NODE]
-    if count == 0:
-        free_run(space, run)
-        if before >= 0:
-            runs[before, RUN_NEXT] = following
-        else:
-            instances[instance, INSTANCE_HEAD] = following
-        if following < 0:
-            instances[instance, INSTANCE_TAIL] = before
-        instances[instance, INSTANCE_COUNT] -= 1
-        space.keys[instances[instance, INSTANCE_KEY], KEY_RUNS] -= 1
-        release(space, old)
-        return before
-    last = run
-    behind = following
-    # from the last to the first: the first takes the row itself, whose registers the others still need
+    starting = run < 0
+    following = -1 if starting else runs[run, RUN_NEXT]
+    last_time = time if starting else runs[run, RUN_LAST_TIME]
+    first = following
+    end = before
+    began = False
+    # from the last to the first: the first takes the run's row itself, whose registers the others still need
     for index in range(count - 1, -1, -1):
-        row_of_run = run
-        if index > 0:
-            row_of_run = new_run(space, 0, 0, runs[run, RUN_START_TIME], runs[run, RUN_START_SEQ])
-            runs[row_of_run, RUN_LAST_TIME] = runs[run, RUN_LAST_TIME]
-            if index == count - 1:
-                last = row_of_run
-        runs[row_of_run, RUN_NEXT] = behind
-        runs[row_of_run, RUN_STATE] = space.successors[index, NEW_STATE]
-        runs[row_of_run, RUN_NODE] = space.successors[index, NEW_NODE]
-        behind = row_of_run
-        take_registers(tables, machine, space, space.successors[index, NEW_TAKEN], row, run, row_of_run)
-        if space.successors[index, NEW_TAKEN] >= 0:
-            runs[row_of_run, RUN_LAST_TIME] = time
-            add_gap_timers(tables, space, instance, space.successors[index, NEW_STATE], time)
-    if following < 0:
-        instances[instance, INSTANCE_TAIL] = last
-    instances[instance, INSTANCE_COUNT] += count - 1
-    space.keys[instances[instance, INSTANCE_KEY], KEY_RUNS] += count - 1
-    release(space, old)
-    return last
-
-
-def begin_matches(tables, machine, space, instance, pattern, row, time, seq, slot, word, hook):
-    """Let the event begin new partial matches."""
-    runs, instances = space.runs, space.instances
-    state = tables.patterns[pattern, P_START]
-    facts = word
-    if tables.states[state + 1, S_CONDITIONS] > tables.states[state, S_CONDITIONS]:
-        facts = word | iterative(tables, machine, space, state, pattern, -1, row, word, hook)
-    begun = False
-    for edge in range(tables.states[state, S_EDGES], tables.states[state + 1, S_EDGES]):
-        if tables.edges[edge, E_MOVE] != TAKE or not guarded(tables, edge, facts):
-            continue
-        target = tables.edges[edge, E_TARGET]
-        node = new_node(space, -1, tables.edges[edge, E_STAGE], slot)
-        if target == FINAL:
-            finish(tables, space, instance, pattern, node, row, time, time, seq)
-            continue
-        if completed(tables, edge, facts):
-            space.nodes[node, NODE_REFS] += 1
-            finish(tables, space, instance, pattern, node, row, time, time, seq)
-        run = new_run(space, target, node, time, seq)
-        runs[run, RUN_LAST_TIME] = time
-        if instances[instance, INSTANCE_TAIL] >= 0:
-            runs[instances[instance, INSTANCE_TAIL], RUN_NEXT] = run
+        target = space.successors[index, NEW_STATE]
+        taken = space.successors[index, NEW_TAKEN]
+        successor = run
+        if starting or index > 0:
+            successor = new_run(space, target, space.successors[index, NEW_NODE], start_time, start_seq)
         else:
-            instances[instance, INSTANCE_HEAD] = run
-        instances[instance, INSTANCE_TAIL] = run
-        instances[instance, INSTANCE_COUNT] += 1
-        space.keys[instances[instance, INSTANCE_KEY], KEY_RUNS] += 1
-        take_registers(tables, machine, space, tables.edges[edge, E_STAGE], row, pattern, run)
-        add_gap_timers(tables, space, instance, target, time)
-        begun = True
-    if begun and tables.patterns[pattern, P_PRECISE] != 0 and tables.patterns[pattern, P_WITHIN] > 0:
+            runs[successor, RUN_STATE] = target
+            runs[successor, RUN_NODE] = space.successors[index, NEW_NODE]
+        runs[successor, RUN_LAST_TIME] = last_time
+        runs[successor, RUN_NEXT] = first
+        if index == count - 1:
+            end = successor
+        first = successor
+        take_registers(tables, machine, space, taken, row, context, successor)
+        if taken >= 0:
+            runs[successor, RUN_LAST_TIME] = time
+            add_gap_timers(tables, space, instance, target, time)
+            began = starting
+    change = count
+    if not starting:
+        change = count - 1
+        if count == 0:
+            free_run(space, run)
+    if first != run:
+        if before >= 0:
+            runs[before, RUN_NEXT] = first
+        else:
+            instances[instance, INSTANCE_HEAD] = first
+    if following < 0:
+        instances[instance, INSTANCE_TAIL] = end
+    instances[instance, INSTANCE_COUNT] += change
+    space.keys[instances[instance, INSTANCE_KEY], KEY_RUNS] += change
+    pattern = instances[instance, INSTANCE_PATTERN]
+    if began and tables.patterns[pattern, P_PRECISE] != 0 and tables.patterns[pattern, P_WITHIN] > 0:
         add_timer(space, time + tables.patterns[pattern, P_WITHIN], instance)
+    return end
 
 
 def take_registers(tables, machine, space, stage, row, source, target):

@@ -42,6 +42,7 @@ from ostinato.cep.nfa.pools import (
 from ostinato.cep.nfa.tables import P_PRECISE, P_WITHIN
 
 ALLOCATES = False
+ENTRIES = ("count_rows", "export_keys", "import_keys")
 
 INSTANCES, RUNS, NODES, EVENTS = 0, 1, 2, 3
 LISTS = 3
