@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import runpy
 import shutil
 import subprocess
@@ -28,7 +29,9 @@ def main() -> int:
         pattern = HERE / "suspicious_login.cep"
         print(f"ostinato run {pattern.relative_to(HERE.parents[1])} --input {log}\n", flush=True)
         command = [ostinato, "run", str(pattern), "--input", str(log), "--format", "table", "--show", str(chosen.rows)]
-        return subprocess.run(command, check=False).returncode
+        # where there is no terminal whose width counts, nothing need be cut
+        environment = os.environ if sys.stdout.isatty() else {"COLUMNS": "120"} | os.environ
+        return subprocess.run(command, check=False, env=environment).returncode
 
 
 if __name__ == "__main__":
