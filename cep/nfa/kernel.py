@@ -42,6 +42,7 @@ from ostinato.cep.nfa.pools import (
     KEY_RUNS,
     KEY_SEED,
     KEY_SEED_GROUP,
+    KEY_SEEDS,
     KEY_SWEEP,
     LAST_WAITING,
     MARK,
@@ -99,9 +100,9 @@ from ostinato.cep.nfa.tables import (
     E_MOVE,
     E_STAGE,
     E_TARGET,
+    G_FACTS,
     G_MEMBERS,
     G_SEEDS,
-    G_STATE,
     G_TERMS,
     G_WORD,
     GENERAL,
@@ -136,7 +137,7 @@ ENTRIES = ("run_events", "advance", "grow_seeds", "path_lengths", "read_paths", 
 INLINED = (
     "holds", "may_begin", "guarded", "completed", "has_room", "meet_beginnings", "step", "iterative", "succeed",
     "take_registers", "finish", "emit", "new_run", "new_node", "new_slot", "new_instance", "release", "release_slot",
-    "seed_outcome", "free_run", "free_instance", "is_idle", "is_over", "add_gap_timers", "add_sweep",
+    "seed_outcome", "add_seed", "free_run", "free_instance", "is_idle", "is_over", "add_gap_timers", "add_sweep",
 )  # fmt: skip
 
 TAKE, IGNORE, KILL = 0, 1, 2
@@ -149,7 +150,8 @@ NO_LIMIT = 2**62
 # what `control[STATUS]` says when the kernel stops
 RUNNING, FULL, CAPPED, MISSED_STAGE, SKIP_TO_SELF = 0, 1, 2, 3, 4
 
-SEED_DIES, SEED_STAYS, SEED_GROWS = 0, 1, 2
+MOST_SEEDS = 16
+"""A chain of seeds is not let grow longer: each of them is looked at for every event of the key."""
 NO_SKIP, TO_NEXT, PAST_LAST, TO_FIRST, TO_LAST = 0, 1, 2, 3, 4
 MATCH, TIMEOUT = 0, 1
 
@@ -175,35 +177,39 @@ def run_events(tables, machine, space, order, begin, times, keys, bits, seq, hoo
             if may_begin(tables, group, bits, row):
                 # one group that is alone may leave a seed
                 beginning = group if beginning == -1 else groups
-        seed = space.keys[key, KEY_SEED]
-        idle = space.keys[key, KEY_FIRST] < 0 and seed < 0
+        seeds = space.keys[key, KEY_SEEDS]
+        idle = space.keys[key, KEY_FIRST] < 0 and seeds == 0
         if idle and beginning < 0:
             continue
-        if not has_room(tables, space, space.keys[key, KEY_RUNS]):
-            control[WANTED] = space.keys[key, KEY_RUNS]
+        crowd = space.keys[key, KEY_RUNS] + seeds * seeds * len(tables.patterns)
+        if not has_room(tables, space, crowd):
+            control[WANTED] = crowd
             control[STATUS] = FULL
             return position
-        if seed >= 0:
-            outcome = seed_outcome(tables, space, key, bits, row)
-            if outcome == SEED_DIES:
-                drop_seed(space, key)
+        if seeds > 0:
+            group = space.keys[key, KEY_SEED_GROUP]
+            facts = bits[row, tables.groups[group, G_WORD]]
+            outcome = seed_outcome(tables, space, key, facts)
+            if outcome == DIES:
+                drop_seeds(space, key)
                 idle = True
                 if beginning < 0:
                     continue
-            elif outcome == SEED_STAYS and beginning < 0:
+            elif outcome == STAYS and beginning < 0:
+                continue
+            elif outcome >= 0 and beginning == group and seeds < MOST_SEEDS:
+                take_by_seeds(tables, space, key, facts)
+                add_seed(tables, space, key, group, row, time, seq + position, facts)
                 continue
             else:
                 grow_seed(tables, space, key, time)
-        slot = new_slot(space, time, seq + position)
-        if idle and beginning >= 0 and beginning < groups and tables.groups[beginning, G_SEEDS] != 0:
-            space.keys[key, KEY_SEED] = slot
-            space.keys[key, KEY_SEED_GROUP] = beginning
-            space.slots[slot, SLOT_ROW] = row
-            space.fresh[control[FRESH]] = slot
-            control[FRESH] += 1
+        if idle and beginning >= 0 and beginning < groups and tables.groups[beginning, G_SEEDS] >= 0:
+            facts = bits[row, tables.groups[beginning, G_WORD]]
+            add_seed(tables, space, key, beginning, row, time, seq + position, facts)
             if space.keys[key, KEY_SWEEP] == 0 and control[SWEEP_AFTER] < NO_LIMIT:
                 add_sweep(space, key, time + control[SWEEP_AFTER])
             continue
+        slot = new_slot(space, time, seq + position)
         begins = beginning >= 0
         control[MARK] += 1
         mark = control[MARK]
@@ -246,62 +252,125 @@ def holds(tables, begin, end, bits):
     return False
 
 
-def seed_outcome(tables, space, key, bits, row):
-    """What an event does to a key's seed.
+# A *seed* is an event that began a partial match of every pattern of a group, where all of them are simple so far: what
+# they do with the events that follow depends on nothing but the events, and one number tells the states of them all
+# (worked out in advance, `tables.seeds`). It stands for all of them until an event comes that does more than take them
+# one step further, end them or pass them by. A key's seeds are a chain, oldest first; each has taken all events that
+# the later ones began with. In the pool of runs a seed keeps its event's slot as node and its bits as last time.
 
-    A *seed* is an event that began a partial match of every pattern of a group, all of which are now in states that
-    look alike: it stands for all of them, until an event comes that does more than end them or pass them by.
-    """
+
+def seed_outcome(tables, space, key, facts):
+    """What an event does to a key's seeds: DIES or STAYS, 0 where each takes it, GENERAL otherwise."""
     group = space.keys[key, KEY_SEED_GROUP]
-    facts = bits[row, tables.groups[group, G_WORD]]
-    state = tables.groups[group, G_STATE]
-    outcome = SEED_DIES
-    for edge in range(tables.states[state, S_EDGES], tables.states[state + 1, S_EDGES]):
-        if guarded(tables, edge, facts):
-            if tables.edges[edge, E_MOVE] != IGNORE or tables.edges[edge, E_TARGET] != state or outcome == SEED_STAYS:
-                return SEED_GROWS
-            outcome = SEED_STAYS
-    return outcome
+    mask = tables.groups[group, G_FACTS]
+    seed = space.keys[key, KEY_SEED]
+    outcome = tables.seeds[space.runs[seed, RUN_STATE] + (facts & mask)]
+    kind = min(outcome, 0)
+    seed = space.runs[seed, RUN_NEXT]
+    while seed >= 0:
+        outcome = tables.seeds[space.runs[seed, RUN_STATE] + (facts & mask)]
+        if min(outcome, 0) != kind:
+            return GENERAL
+        seed = space.runs[seed, RUN_NEXT]
+    return kind
 
 
-def drop_seed(space, key):
-    """Forget a key's seed."""
-    release_slot(space, space.keys[key, KEY_SEED])
-    space.keys[key, KEY_SEED] = -1
+def take_by_seeds(tables, space, key, facts):
+    """Let every seed of a key take an event."""
+    mask = tables.groups[space.keys[key, KEY_SEED_GROUP], G_FACTS]
+    seed = space.keys[key, KEY_SEED]
+    while seed >= 0:
+        space.runs[seed, RUN_STATE] = tables.seeds[space.runs[seed, RUN_STATE] + (facts & mask)]
+        seed = space.runs[seed, RUN_NEXT]
+
+
+def add_seed(tables, space, key, group, row, time, seq, facts):
+    """Append the event in hand to a key's seeds."""
+    slot = new_slot(space, time, seq)
+    space.slots[slot, SLOT_ROW] = row
+    space.fresh[space.control[FRESH]] = slot
+    space.control[FRESH] += 1
+    seed = new_run(space, tables.groups[group, G_SEEDS], slot, time, seq)
+    space.runs[seed, RUN_LAST_TIME] = facts
+    if space.keys[key, KEY_SEEDS] == 0:
+        space.keys[key, KEY_SEED] = seed
+        space.keys[key, KEY_SEED_GROUP] = group
+    else:
+        last = space.keys[key, KEY_SEED]
+        while space.runs[last, RUN_NEXT] >= 0:
+            last = space.runs[last, RUN_NEXT]
+        space.runs[last, RUN_NEXT] = seed
+    space.keys[key, KEY_SEEDS] += 1
+
+
+def drop_oldest_seed(space, key):
+    """Forget the first of a key's seeds."""
+    seed = space.keys[key, KEY_SEED]
+    space.keys[key, KEY_SEED] = space.runs[seed, RUN_NEXT]
+    space.keys[key, KEY_SEEDS] -= 1
+    release_slot(space, space.runs[seed, RUN_NODE])
+    free_run(space, seed)
+
+
+def drop_seeds(space, key):
+    """Forget a key's seeds."""
+    while space.keys[key, KEY_SEEDS] > 0:
+        drop_oldest_seed(space, key)
 
 
 def grow_seed(tables, space, key, time):
-    """Put the partial matches that a seed stands for in its place."""
-    slots, instances = space.slots, space.instances
-    seed = space.keys[key, KEY_SEED]
+    """Put the partial matches that a key's seeds stand for in their place."""
+    slots, instances, runs, nodes = space.slots, space.instances, space.runs, space.nodes
     group = space.keys[key, KEY_SEED_GROUP]
-    start_time = slots[seed, SLOT_TIME]
     for member in range(tables.groups[group, G_MEMBERS], tables.groups[group + 1, G_MEMBERS]):
         pattern = tables.members[member]
         within = tables.patterns[pattern, P_WITHIN]
-        if within > 0 and time - start_time >= within:
-            continue
-        edge = tables.states[tables.patterns[pattern, P_START], S_EDGES]
-        while tables.edges[edge, E_MOVE] != TAKE:
-            edge += 1
-        instance = new_instance(space, key, pattern)
-        node = new_node(space, -1, tables.edges[edge, E_STAGE], seed)
-        run = new_run(space, tables.edges[edge, E_TARGET], node, start_time, slots[seed, SLOT_SEQ])
-        space.runs[run, RUN_LAST_TIME] = start_time
-        instances[instance, INSTANCE_HEAD] = run
-        instances[instance, INSTANCE_TAIL] = run
-        instances[instance, INSTANCE_COUNT] = 1
-        space.keys[key, KEY_RUNS] += 1
-    drop_seed(space, key)
+        begin = tables.states[tables.patterns[pattern, P_START], S_EDGES]
+        while tables.edges[begin, E_MOVE] != TAKE:
+            begin += 1
+        instance = -1
+        seed = space.keys[key, KEY_SEED]
+        while seed >= 0:
+            slot = runs[seed, RUN_NODE]
+            start_time = slots[slot, SLOT_TIME]
+            if within > 0 and time - start_time >= within:
+                seed = runs[seed, RUN_NEXT]
+                continue
+            node = new_node(space, -1, tables.edges[begin, E_STAGE], slot)
+            state = tables.edges[begin, E_TARGET]
+            last_time = start_time
+            later = runs[seed, RUN_NEXT]
+            while later >= 0:
+                facts = runs[later, RUN_LAST_TIME] & tables.states[state, S_FACTS]
+                edge = tables.actions[tables.states[state, S_ACTIONS] + facts]
+                child = new_node(space, -1, tables.edges[edge, E_STAGE], runs[later, RUN_NODE])
+                nodes[child, NODE_PARENT] = node
+                node = child
+                state = tables.edges[edge, E_TARGET]
+                last_time = runs[later, RUN_START_TIME]
+                later = runs[later, RUN_NEXT]
+            run = new_run(space, state, node, start_time, slots[slot, SLOT_SEQ])
+            runs[run, RUN_LAST_TIME] = last_time
+            if instance < 0:
+                instance = new_instance(space, key, pattern)
+                instances[instance, INSTANCE_HEAD] = run
+            else:
+                runs[instances[instance, INSTANCE_TAIL], RUN_NEXT] = run
+            instances[instance, INSTANCE_TAIL] = run
+            instances[instance, INSTANCE_COUNT] += 1
+            space.keys[key, KEY_RUNS] += 1
+            seed = runs[seed, RUN_NEXT]
+    drop_seeds(space, key)
 
 
 def grow_seeds(tables, space, keys, time):
     """Grow the seeds of some keys, as far as there is room. Returns how many keys were done."""
     for index in range(len(keys)):
         key = keys[index]
-        if key < len(space.keys) and space.keys[key, KEY_SEED] >= 0:
-            if not has_room(tables, space, 0):
-                space.control[WANTED] = 0
+        if key < len(space.keys) and space.keys[key, KEY_SEEDS] > 0:
+            crowd = space.keys[key, KEY_SEEDS] ** 2 * len(tables.patterns)
+            if not has_room(tables, space, crowd):
+                space.control[WANTED] = crowd
                 space.control[STATUS] = FULL
                 return index
             grow_seed(tables, space, key, time)
@@ -870,12 +939,12 @@ def fire(tables, space, time):
 def sweep_key(tables, space, key, time):
     """Let go of what has expired on a key to which no event came for long; nobody sees the moment."""
     instances = space.instances
-    seed = space.keys[key, KEY_SEED]
-    if seed >= 0:
-        if time - space.slots[seed, SLOT_TIME] >= space.control[SWEEP_AFTER]:
-            drop_seed(space, key)
-        else:
-            add_sweep(space, key, time + space.control[SWEEP_AFTER])
+    if space.keys[key, KEY_SEEDS] > 0:
+        while space.keys[key, KEY_SEEDS] > 0:
+            if time - space.runs[space.keys[key, KEY_SEED], RUN_START_TIME] < space.control[SWEEP_AFTER]:
+                add_sweep(space, key, time + space.control[SWEEP_AFTER])
+                return
+            drop_oldest_seed(space, key)
         return
     before = -1
     instance = space.keys[key, KEY_FIRST]

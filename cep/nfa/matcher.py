@@ -23,8 +23,8 @@ from ostinato.cep.nfa.pools import (
     INSTANCE_COUNT,
     INSTANCE_PATTERN,
     KEY_FIRST,
-    KEY_SEED,
     KEY_SEED_GROUP,
+    KEY_SEEDS,
     KEY_SWEEP,
     NODE_PARENT,
     NODE_SLOT,
@@ -141,7 +141,7 @@ class Matcher:
     def live_keys(self) -> Ints:
         """Codes of keys that have partial matches, or are still to be swept."""
         keys = self.space.keys
-        return np.flatnonzero((keys[:, KEY_FIRST] >= 0) | (keys[:, KEY_SEED] >= 0) | (keys[:, KEY_SWEEP] != 0))
+        return np.flatnonzero((keys[:, KEY_FIRST] >= 0) | (keys[:, KEY_SEEDS] > 0) | (keys[:, KEY_SWEEP] != 0))
 
     def renumber_keys(self, mapping: Ints) -> None:
         """Take over new codes of keys; only keys without state are gone."""
@@ -153,8 +153,8 @@ class Matcher:
         counts = np.zeros(len(self.compiled.patterns), np.int64)
         used = instances[instances[:, INSTANCE_COUNT] > 0]
         np.add.at(counts, used[:, INSTANCE_PATTERN], used[:, INSTANCE_COUNT])
-        seeds = keys[keys[:, KEY_SEED] >= 0, KEY_SEED_GROUP]
-        for group, many in zip(*np.unique(seeds, return_counts=True), strict=True):
+        seeds = np.bincount(keys[:, KEY_SEED_GROUP], keys[:, KEY_SEEDS]).astype(np.int64)
+        for group, many in enumerate(seeds.tolist()):
             first, last = self.compiled.tables.groups[[group, group + 1], G_MEMBERS]
             counts[self.compiled.tables.members[first:last]] += many
         return counts

@@ -30,9 +30,9 @@ SLOT_REFS, SLOT_ROW, SLOT_TIME, SLOT_SEQ = range(4)
     INSTANCE_NEXT, INSTANCE_KEY, INSTANCE_PATTERN, INSTANCE_HEAD, INSTANCE_TAIL, INSTANCE_DONE_HEAD,
     INSTANCE_DONE_TAIL, INSTANCE_PRUNED_HEAD, INSTANCE_COUNT, INSTANCE_GENERATION, INSTANCE_HELD_DEADLINE,
 ) = range(11)  # fmt: skip
-# keys: their first instance (-1: none), how many runs they have, whether a sweep is due for them, and the slot of a
-# seed (see `kernel.seed_outcome`; -1: none) with the group of patterns it stands for
-KEY_FIRST, KEY_RUNS, KEY_SWEEP, KEY_SEED, KEY_SEED_GROUP = range(5)
+# keys: their first instance (-1: none), how many runs they have, whether a sweep is due for them; their first seed (see
+# `kernel`), the group of patterns their seeds stand for, and how many they are
+KEY_FIRST, KEY_RUNS, KEY_SWEEP, KEY_SEED, KEY_SEED_GROUP, KEY_SEEDS = range(6)
 # the heap of deadlines of precise patterns
 HEAP_DEADLINE, HEAP_INSTANCE, HEAP_GENERATION = range(3)
 # the ring of keys to sweep, in order of time
@@ -130,7 +130,7 @@ def make_space(patterns: int, widest: int, width: int) -> Space:
         nodes=table(0, 4),
         slots=table(0, 4),
         instances=table(0, 11),
-        keys=table(1024, 5),
+        keys=table(1024, 6),
         heap=table(1024, 3),
         ring=table(1024, 2),
         results=table(1024, 8),
@@ -140,7 +140,7 @@ def make_space(patterns: int, widest: int, width: int) -> Space:
         registers=Registers(cells, cells.view(np.float64), np.zeros(cells.shape, np.uint8)),
         control=control,
     )
-    space.keys[:, [KEY_FIRST, KEY_SEED]] = -1
+    space.keys[:, KEY_FIRST] = -1
     for name in _FREE_LINK:
         space = grow(space, name, 1024)
     return space
@@ -176,7 +176,7 @@ def grow_list(space: Space, name: str, size: int) -> Space:
         return space
     table = _longer(table, max(2 * before, size))
     if name == "keys":
-        table[before:, [KEY_FIRST, KEY_SEED]] = -1
+        table[before:, KEY_FIRST] = -1
     return _with(space, name, table)
 
 

@@ -10,7 +10,6 @@ from ostinato.cep.nfa.pools import (
     INSTANCE_KEY,
     INSTANCE_PRUNED_HEAD,
     KEY_FIRST,
-    KEY_SEED,
     RING_KEY,
     SWEEP_COUNT,
     SWEEP_HEAD,
@@ -24,7 +23,7 @@ def renumber(space: Space, mapping: Ints) -> Space:
     known = mapping[: len(space.keys)]
     old = np.flatnonzero(known >= 0)
     keys = np.zeros((max(1024, 2 * len(old)), space.keys.shape[1]), np.int64)
-    keys[:, [KEY_FIRST, KEY_SEED]] = -1
+    keys[:, KEY_FIRST] = -1
     keys[known[old]] = space.keys[old]
     # rows that are free keep whatever code they had: it is set anew when they are used
     table = space.instances

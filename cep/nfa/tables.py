@@ -42,9 +42,9 @@ NO_LIMIT = 2**62
 (
     P_START, P_WITHIN, P_SKIP, P_SKIP_STAGE, P_THROW, P_CAP, P_CAP_DROPS, P_WORD, P_PRECISE, P_REPORTS, P_GROUP,
 ) = range(11)  # fmt: skip
-# groups of patterns that begin with the same events: word, first term, first member, whether an event that begins them
-# may be kept as a seed (see `kernel.seed_outcome`), and one of the states that they are in after it, which look alike
-G_WORD, G_TERMS, G_MEMBERS, G_SEEDS, G_STATE = range(5)
+# groups of patterns that begin with the same events: word, first term, first member; where the states of their seeds
+# begin in `Tables.seeds` (-1: no seeds for them), and the bits that number what a seed does
+G_WORD, G_TERMS, G_MEMBERS, G_SEEDS, G_FACTS = range(5)
 # states: first edge, is it pending, gap (ms), does a gap end it silently, first iterative condition, first timer, first
 # action (-1: none are worked out), and the bits that number its actions
 S_EDGES, S_PENDING, S_GAP, S_SILENT, S_CONDITIONS, S_TIMERS, S_ACTIONS, S_FACTS = range(8)
@@ -79,8 +79,10 @@ class Tables(NamedTuple):
     timer_gap: Ints
     stages: Ints
     actions: Ints
-    """What a state does for each combination of conditions: the number of the one edge that is taken, where that is all
-    that happens; DIES, STAYS; or GENERAL, where the edges have to be looked at one by one."""
+    seeds: Ints
+    """`actions`: what a state does for each combination of conditions: the number of the one edge that is taken, where
+    that is all that happens; DIES, STAYS; or GENERAL, where the edges have to be looked at one by one. `seeds`: the same
+    for the states of all patterns of a group together (see `kernel`), with the place of the next such states."""
 
 
 GENERAL, DIES, STAYS = -1, -2, -3
@@ -88,12 +90,15 @@ GENERAL, DIES, STAYS = -1, -2, -3
 ACTION_BITS = 6
 """Actions are worked out where a word has at most so many simple conditions: 64 combinations for each state."""
 
+MOST_SEED_STATES = 64
+"""States of a group's patterns together that are worked out in advance."""
+
 _COLUMNS: dict[str, tuple[str, ...]] = {
     "patterns": (
         "start_state", "within", "skip", "skip_stage", "throw_on_miss", "cap", "cap_drops", "word", "precise",
         "reports_timeouts", "start_group",
     ),
-    "groups": ("group_word", "group_terms", "group_patterns", "group_seeds", "group_state"),
+    "groups": ("group_word", "group_terms", "group_patterns", "group_seeds", "group_facts"),
     "states": ("edges", "pending", "gap", "silent", "conditions", "timers", "first_action", "facts"),
     "edges": ("move", "target", "stage", "edge_gap", "guard", "completes"),
     "terms": ("care", "want"),
@@ -234,11 +239,10 @@ class _Tabulation:
         self._idle = idle
         self._layout = layout
         self._programs = programs
-        self._columns: dict[str, list[int]] = {"members": [], "timer_gap": [], "actions": []}
+        self._columns: dict[str, list[int]] = {"members": [], "timer_gap": [], "actions": [], "seeds": []}
         self._columns |= {column: [] for names in _COLUMNS.values() for column in names}
         for name in ("group_patterns", "edges", "conditions", "timers", "guard", "completes"):
             self._columns[name].append(0)
-        self._looks: dict[int, object] = {}
         self._second: dict[int, int] = {}
         self._groups: dict[tuple[int, frozenset[tuple[int, int]]], list[int]] = {}
         self.hooks: list[int] = []
@@ -251,17 +255,16 @@ class _Tabulation:
             for care, want in sorted(guard):
                 self._add(care=care, want=want)
             columns["members"] += members
-            looks = {self._looks[member] for member in members}
-            state = -1 if None in looks or len(looks) > 1 else self._second[members[0]]
+            bits = len(self._layout.words[word])
             self._add(
                 group_word=word,
                 group_patterns=len(columns["members"]),
-                group_seeds=int(state >= 0),
-                group_state=state,
+                group_seeds=self._seeds(members, 1 << bits),
+                group_facts=(1 << bits) - 1,
             )
         columns["group_terms"].append(len(columns["care"]))
         tables = {name: _table([columns[column] for column in names]) for name, names in _COLUMNS.items()}
-        lists = {name: np.array(columns[name], np.int64) for name in ("members", "timer_gap", "actions")}
+        lists = {name: np.array(columns[name], np.int64) for name in ("members", "timer_gap", "actions", "seeds")}
         return Tables(**tables, **lists)
 
     def pattern(self, number: int, pattern: PatternIR) -> None:
@@ -283,7 +286,7 @@ class _Tabulation:
             reports_timeouts=int(pattern.reports_timeouts),
             start_group=self._start_group(number, automaton),
         )
-        self._looks[number], self._second[number] = self._after_first(number, pattern, first_state)
+        self._second[number] = self._after_first(number, pattern, first_state)
         for stage in automaton.stages:
             start, end = self._programs.updates[number].get(stage, (0, 0))
             self._add(update_start=start, update_end=end)
@@ -387,24 +390,44 @@ class _Tabulation:
             )
         self._add(conditions=len(self._columns["condition_bit"]))
 
-    def _after_first(self, number: int, pattern: PatternIR, first_state: int) -> tuple[object, int]:
-        """How the state after a pattern's first event looks to the events that follow, and its number.
-
-        The look is None where the first event may do more than lead to one state that depends on nothing but events.
-        """
+    def _after_first(self, number: int, pattern: PatternIR, first_state: int) -> int:
+        """The state that a pattern's first event leads to; -1 where it may do more than that, or where the pattern
+        needs more than the events to be decided."""
         states = pattern.automaton.states
         begins = [step for step in states[0].steps if step.move is Move.TAKE]
         watched = pattern.reports_timeouts or any(state.pending or state.gap_ms for state in states)
         if len(begins) != 1 or begins[0].target == FINAL or terms(begins[0].completes) or watched:
-            return None, -1
-        if self._layout.iterative_of[number]:
-            return None, -1
-        target = begins[0].target
-        look = tuple(
-            (step.move, step.target == target, tuple(self._masks(number, term) for term in terms(step.guard)))
-            for step in states[target].steps
-        )
-        return look, first_state + target
+            return -1
+        if self._layout.iterative_of[number] or self._programs.updates[number]:
+            return -1
+        return first_state + begins[0].target
+
+    def _seeds(self, members: Sequence[int], combinations: int) -> int:
+        """Work out what becomes of all patterns of a group together, from their first event on. Returns its place."""
+        columns = self._columns
+        first = tuple(self._second[member] for member in members)
+        actions = columns["first_action"]
+        if not members or min(first) < 0 or any(actions[state] < 0 for state in first):
+            return -1
+        base = len(columns["seeds"])
+        known = {first: base}
+        todo = [first]
+        columns["seeds"] += [GENERAL] * combinations
+        for states in todo:
+            for facts in range(combinations):
+                found = {columns["actions"][actions[state] + facts] for state in states}
+                outcome = GENERAL
+                if found in ({DIES}, {STAYS}):
+                    outcome = next(iter(found))
+                elif min(found) >= 0:
+                    taken = tuple(columns["target"][columns["actions"][actions[state] + facts]] for state in states)
+                    if taken not in known and len(known) < MOST_SEED_STATES:
+                        known[taken] = len(columns["seeds"])
+                        columns["seeds"] += [GENERAL] * combinations
+                        todo.append(taken)
+                    outcome = known.get(taken, GENERAL)
+                columns["seeds"][known[states] + facts] = outcome
+        return base
 
     def _start_group(self, number: int, automaton: Automaton) -> int:
         """The patterns that any event of some kind may begin; iterative conditions are left to the step itself."""
