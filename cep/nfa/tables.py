@@ -81,7 +81,7 @@ class Tables(NamedTuple):
     actions: Ints
     seeds: Ints
     """`actions`: what a state does for each combination of conditions: the number of the one edge that is taken, where
-    that is all that happens; DIES, STAYS; or GENERAL, where the edges have to be looked at one by one. `seeds`: the same
+    that is all that happens; DIES, STAYS; or GENERAL, where the edges must be looked at one by one. `seeds`: the same
     for the states of all patterns of a group together (see `kernel`), with the place of the next such states."""
 
 
