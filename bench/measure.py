@@ -1,4 +1,7 @@
-"""Whole processes, timed from outside: wall time, time to the first byte of output, peak memory."""
+"""Whole processes, timed from outside: wall time, time to the first byte of output, peak memory.
+
+On Linux a child's peak begins with its parent's size, so whatever imports this should stay small.
+"""
 
 from __future__ import annotations
 

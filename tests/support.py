@@ -13,6 +13,7 @@ from ostinato.cep.event import natural
 from ostinato.cep.nfa.operator import MatchOperator
 from ostinato.patterns.ast import Stream
 from ostinato.patterns.parser import parse_program
+from ostinato.patterns.schema import MATCH_TIME
 from ostinato.patterns.typecheck import CheckedPattern, check_program
 
 
@@ -29,6 +30,11 @@ def rows_of(batch: Batch) -> list[dict[str, Any]]:
     """The rows of a batch as Python sees them."""
     columns = {name: [natural(value, v.type) for value in v.to_list()] for name, v in batch.columns.items()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def emitted(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with what their pattern emits, without the time that is added to it."""
+    return [{name: value for name, value in row.items() if name != MATCH_TIME} for row in rows]
 
 
 def run_patterns(
