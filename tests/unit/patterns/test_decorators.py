@@ -19,7 +19,8 @@ from ostinato.patterns.parser import parse_expression, parse_program
 from ostinato.patterns.typecheck import check_pattern
 from ostinato.patterns.types import BIGINT, BOOLEAN, DATE, DOUBLE, INTERVAL, STRING, TIMESTAMP, Array, Row
 from ostinato.patterns.types import Decimal as DecimalType
-from tests.support import emitted, rows_of, run_patterns
+from tests.support import emitted as emitted_rows
+from tests.support import rows_of, run_patterns
 
 
 class Login(cep.Event, key="user", time="ts", delay="2 s", name="logins"):
@@ -493,7 +494,7 @@ EVENTS = [
 
 def rows(declared: DeclaredPattern) -> list[dict[str, Any]]:
     batches = run_patterns([check_pattern(declared.ast, Login.__stream__)], EVENTS)
-    return emitted(row for batch in batches for row in rows_of(batch))
+    return emitted_rows(row for batch in batches for row in rows_of(batch))
 
 
 def test_a_declared_pattern_runs() -> None:
