@@ -109,7 +109,7 @@ class Vector:
         if type_ == STRING:
             return Vector(type_, Strings.of(values), mask)
         dtype = physical_dtype(type_)
-        if dtype == object:
+        if dtype.hasobject:
             held = np.empty(len(values), object)
             held[:] = values
             return Vector(type_, held, mask)

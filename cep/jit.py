@@ -67,8 +67,8 @@ def cache_dir() -> Path:
     chosen = os.environ.get("OSTINATO_CACHE_DIR")
     if chosen:
         return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "ostinato"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ostinato"
 
 
 def _compile(module: types.ModuleType) -> Kernels:
@@ -89,7 +89,7 @@ def _compile(module: types.ModuleType) -> Kernels:
     inlined = getattr(module, "INLINED", ())
     allocates = getattr(module, "ALLOCATES", True)
     entries = getattr(module, "ENTRIES", names)
-    with _cache_in(numba, folder):
+    with _CacheIn(numba, folder):
         for name in names:
             plain = namespace[name]
             twin = types.FunctionType(plain.__code__, namespace, name, plain.__defaults__)
@@ -129,7 +129,7 @@ def _source(module: types.ModuleType) -> bytes:
     return Path(module.__file__).read_bytes()
 
 
-class _cache_in:
+class _CacheIn:
     """Point numba's cache at a folder while functions are decorated."""
 
     def __init__(self, numba: Any, folder: Path) -> None:
