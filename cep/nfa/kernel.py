@@ -104,6 +104,7 @@ from ostinato.cep.nfa.tables import (
     G_MEMBERS,
     G_SEEDS,
     G_TERMS,
+    G_WITHIN,
     G_WORD,
     GENERAL,
     P_CAP,
@@ -939,25 +940,27 @@ def fire(tables, space, time):
 def sweep_key(tables, space, key, time):
     """Let go of what has expired on a key to which no event came for long; nobody sees the moment."""
     instances = space.instances
-    if space.keys[key, KEY_SEEDS] > 0:
-        while space.keys[key, KEY_SEEDS] > 0:
-            if time - space.runs[space.keys[key, KEY_SEED], RUN_START_TIME] < space.control[SWEEP_AFTER]:
-                add_sweep(space, key, time + space.control[SWEEP_AFTER])
-                return
-            drop_oldest_seed(space, key)
-        return
+    longest = tables.groups[space.keys[key, KEY_SEED_GROUP], G_WITHIN]
+    while space.keys[key, KEY_SEEDS] > 0 and longest > 0:
+        if time - space.runs[space.keys[key, KEY_SEED], RUN_START_TIME] < longest:
+            add_sweep(space, key, time + space.control[SWEEP_AFTER])
+            return
+        drop_oldest_seed(space, key)
+    bounded = False
     before = -1
     instance = space.keys[key, KEY_FIRST]
     while instance >= 0:
         following = instances[instance, INSTANCE_NEXT]
-        if tables.patterns[instances[instance, INSTANCE_PATTERN], P_WITHIN] > 0:
+        expires = tables.patterns[instances[instance, INSTANCE_PATTERN], P_WITHIN] > 0
+        if expires:
             expire(tables, space, instance, time)
         if is_idle(space, instance):
             free_instance(space, instance, before)
         else:
             before = instance
+            bounded = bounded or expires
         instance = following
-    if space.keys[key, KEY_FIRST] >= 0:
+    if bounded:
         add_sweep(space, key, time + space.control[SWEEP_AFTER])
 
 

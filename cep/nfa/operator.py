@@ -83,6 +83,11 @@ class MatchOperator:
         """Events that wait for the watermark."""
         return sum(len(part) for part in self._input.waiting)
 
+    @property
+    def keys_known(self) -> int:
+        """Keys that have state, or have had it since those without were last forgotten."""
+        return len(self._input.keys)
+
     def process(self, batch: Batch) -> None:
         """Take in events; they wait for the watermark."""
         if len(batch):

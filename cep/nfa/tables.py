@@ -43,8 +43,9 @@ NO_LIMIT = 2**62
     P_START, P_WITHIN, P_SKIP, P_SKIP_STAGE, P_THROW, P_CAP, P_CAP_DROPS, P_WORD, P_PRECISE, P_REPORTS, P_GROUP,
 ) = range(11)  # fmt: skip
 # groups of patterns that begin with the same events: word, first term, first member; where the states of their seeds
-# begin in `Tables.seeds` (-1: no seeds for them), and the bits that number what a seed does
-G_WORD, G_TERMS, G_MEMBERS, G_SEEDS, G_FACTS = range(5)
+# begin in `Tables.seeds` (-1: no seeds for them), the bits that number what a seed does, and how long a seed may matter
+# (ms; 0: for ever)
+G_WORD, G_TERMS, G_MEMBERS, G_SEEDS, G_FACTS, G_WITHIN = range(6)
 # states: first edge, is it pending, gap (ms), does a gap end it silently, first iterative condition, first timer, first
 # action (-1: none are worked out), and the bits that number its actions
 S_EDGES, S_PENDING, S_GAP, S_SILENT, S_CONDITIONS, S_TIMERS, S_ACTIONS, S_FACTS = range(8)
@@ -98,7 +99,7 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
         "start_state", "within", "skip", "skip_stage", "throw_on_miss", "cap", "cap_drops", "word", "precise",
         "reports_timeouts", "start_group",
     ),
-    "groups": ("group_word", "group_terms", "group_patterns", "group_seeds", "group_facts"),
+    "groups": ("group_word", "group_terms", "group_patterns", "group_seeds", "group_facts", "group_within"),
     "states": ("edges", "pending", "gap", "silent", "conditions", "timers", "first_action", "facts"),
     "edges": ("move", "target", "stage", "edge_gap", "guard", "completes"),
     "terms": ("care", "want"),
@@ -261,6 +262,7 @@ class _Tabulation:
                 group_patterns=len(columns["members"]),
                 group_seeds=self._seeds(members, 1 << bits),
                 group_facts=(1 << bits) - 1,
+                group_within=self._longest(members),
             )
         columns["group_terms"].append(len(columns["care"]))
         tables = {name: _table([columns[column] for column in names]) for name, names in _COLUMNS.items()}
@@ -428,6 +430,10 @@ class _Tabulation:
                     outcome = known.get(taken, GENERAL)
                 columns["seeds"][known[states] + facts] = outcome
         return base
+
+    def _longest(self, members: Sequence[int]) -> int:
+        windows = [self._columns["within"][member] for member in members]
+        return max(windows) if windows and min(windows) > 0 else 0
 
     def _start_group(self, number: int, automaton: Automaton) -> int:
         """The patterns that any event of some kind may begin; iterative conditions are left to the step itself."""
