@@ -60,7 +60,8 @@ class KeyedInput:
         stream = compiled.patterns[0].stream
         self.codec = KeyCodec([(name, schema[name]) for name in stream.keys])
         self.columns = needed_columns(compiled)
-        self.stored = tuple(sorted(stored_columns(compiled)))
+        stored = stored_columns(compiled)
+        self.stored = tuple(name for name in schema if name in stored)
         self.keys = Interner()
         self.texts = Interner()
         self.watermark = MIN_TIME

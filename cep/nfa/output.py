@@ -34,7 +34,7 @@ from ostinato.patterns.typed import Constant
 from ostinato.patterns.types import BIGINT, TIMESTAMP
 
 Select = Callable[[MatchTable], Mapping[str, Vector]]
-"""Makes output columns of matches, in place of ``emit``."""
+"""Makes output columns of matches, in place of ``emit``; timed-out partial matches are given as they are."""
 
 
 class _Events(Mapping[str, Vector]):
@@ -134,7 +134,7 @@ class ResultReader:
             if stream is None or number in self._compiled.linear or (pattern.count and kind == TIMEOUT):
                 continue
             shape: Any = number
-            if checked.outputs and pattern.name not in self._selects:
+            if checked.outputs and not (kind == MATCH and pattern.name in self._selects):
                 shape = tuple(
                     (name, expr.type if isinstance(expr, Constant) else expr) for name, expr in checked.outputs
                 )
@@ -180,7 +180,7 @@ class ResultReader:
     def _columns(self, family: _Family, matches: MatchTable, member: IntArray) -> Mapping[str, Vector]:
         checked = family.leader
         select = self._selects.get(checked.pattern.name)
-        if select is not None:
+        if select is not None and family.kind == MATCH:
             return select(matches)
         if not checked.outputs:
             columns = dict(matches.keys)
