@@ -77,6 +77,8 @@ def summary(
         parts.insert(2, counted(timeouts, "timeout"))
     if dropped:
         parts.append(counted(dropped, "partial match", "partial matches") + " dropped by caps")
+    if statistics.compiling_seconds >= 1:
+        parts.append(f"{statistics.compiling_seconds:.0f} s of compiling not counted")
     return ended + ", ".join(parts)
 
 

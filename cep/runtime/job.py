@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ostinato.cep.batch import MAX_TIME, Barrier, Batch, EndOfInput, Watermark
+from ostinato.cep.compiling import seconds_spent
 from ostinato.cep.connectors.base import BadRecord, Reader
 from ostinato.cep.connectors.factory import decoder_for
 from ostinato.cep.runtime.assembly import Assembly, assemble
@@ -121,7 +122,7 @@ class LocalJob:
             MatchError: a cap says to fail, or a skip strategy has nothing to skip to.
         """
         began = told = time.monotonic()
-        before = self.statistics.seconds
+        before, compiled = self.statistics.seconds, seconds_spent()
         try:
             while not stop.requested:
                 with stop.waiting():
@@ -132,12 +133,14 @@ class LocalJob:
                 now = time.monotonic()
                 if self._observer is not None and now - told >= STATISTICS_SECONDS:
                     told = now
-                    self.statistics.seconds = before + now - began
+                    self.statistics.seconds = before + now - began - (seconds_spent() - compiled)
                     self._observer(self.statistics)
         except StopRequested:
             stop.requested = True
         finally:
-            self.statistics.seconds = before + time.monotonic() - began
+            # what a first start spends on compiling says nothing about speed
+            self.statistics.compiling_seconds = seconds_spent() - compiled
+            self.statistics.seconds = before + time.monotonic() - began - self.statistics.compiling_seconds
             self.statistics.set_patterns([operator.stats for operator in self._assembly.matchers.values()])
 
     def snapshot(self) -> Snapshot:

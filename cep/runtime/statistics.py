@@ -38,6 +38,7 @@ class Statistics:
     late: int = 0
     bytes: int = 0
     seconds: float = 0.0
+    compiling_seconds: float = 0.0
     matches: int = 0
     written: dict[str, int] = field(default_factory=dict)
     patterns: dict[str, PatternNumbers] = field(default_factory=dict)
