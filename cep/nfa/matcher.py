@@ -154,9 +154,9 @@ class Matcher:
         used = instances[instances[:, INSTANCE_COUNT] > 0]
         np.add.at(counts, used[:, INSTANCE_PATTERN], used[:, INSTANCE_COUNT])
         seeds = np.bincount(keys[:, KEY_SEED_GROUP], keys[:, KEY_SEEDS]).astype(np.int64)
-        for group, many in enumerate(seeds.tolist()):
+        for group in np.flatnonzero(seeds).tolist():
             first, last = self.compiled.tables.groups[[group, group + 1], G_MEMBERS]
-            counts[self.compiled.tables.members[first:last]] += many
+            counts[self.compiled.tables.members[first:last]] += seeds[group]
         return counts
 
     def grow_seeds(self, keys: Ints, time: int) -> None:

@@ -121,3 +121,15 @@ def test_keys_without_state_are_forgotten() -> None:
         matches += sum(len(batch) for batch in operator.advance(events[-1]["ts"]))
     assert matches == 20
     assert operator.keys_known < 200_000
+
+
+def test_partial_matches_are_numbered() -> None:
+    patterns = variants("a b", "a as v > 0, b as v = 0", "no skip", [3, 5, 8])
+    counted = list(check_program(parse_program(
+        STREAM + "pattern c on s match a -> b define a as v > 0, b as v = 0 within 5 ms count matches into many"
+    )).patterns)  # fmt: skip
+    for operator, expected in ((MatchOperator(patterns), 2), (MatchOperator(counted), 0)):
+        events = [{"k": key, "ts": 1, "v": 1} for key in ("x", "y")]
+        operator.process(events_as_batch(patterns[0].stream, events))
+        operator.advance(2)
+        assert [stats.partial_matches for stats in operator.stats.values()] == [expected] * len(operator.stats)
