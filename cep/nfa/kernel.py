@@ -522,6 +522,13 @@ def step(tables, machine, space, instance, row, time, seq, slot, bits, starts, h
             for index in range(count):
                 release(space, space.successors[index, NEW_NODE])
             count = 0
+        if count == 1 and not starting and space.successors[0, NEW_TAKEN] < 0:
+            # the event is left, which is by far the most frequent: only the state may change
+            space.nodes[last, NODE_REFS] -= 1
+            runs[run, RUN_STATE] = space.successors[0, NEW_STATE]
+            before = run
+            run = following
+            continue
         before = succeed(
             tables, machine, space, instance, run, before, count, row, time, start_time, start_seq, context
         )
