@@ -17,6 +17,9 @@ MYPY_TESTS := MYPYPATH=$(TYPING):. $(BIN)/mypy --strict --explicit-package-bases
 PACKAGES := -p ostinato.patterns -p ostinato.state -p ostinato.cep -p ostinato.server
 SOURCES := bench cep examples patterns server state tests
 
+# processes that run tests; each compiles kernels that are not in the cache yet
+JOBS ?= auto
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -29,7 +32,7 @@ demo: $(STAMP) ## Find suspicious logins in a generated log of 200,000
 
 .PHONY: test
 test: $(STAMP) ## Run the tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS)
 
 .PHONY: check
 check: lint format-check types layers ## Run what a change has to pass besides the tests

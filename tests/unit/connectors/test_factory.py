@@ -45,7 +45,7 @@ def read(source: Connector, **options: Any) -> list[Any]:
     ("name", "content", "form", "options"),
     [
         ("a.jsonl", b'{"user":"u","ts":1,"n":2}\n', None, {}),
-        ("a.json.gz", gzip.compress(b'{"user":"u","ts":1,"n":2}\n'), None, {}),
+        ("a.json.gz", gzip.compress(b'{"user":"u","ts":1,"n":2}\n', mtime=0), None, {}),
         ("a", b'{"user":"u","ts":1,"n":2}\n', None, {}),
         ("a.csv", b"user,ts,n\nu,1,2\n", None, {}),
         ("a.tsv", b"user\tts\tn\nu\t1\t2\n", None, {}),

@@ -164,8 +164,8 @@ def test_records_of_csv_end_outside_of_quotes(path: Path) -> None:
         (b"", "", "it is a folder; name its files"),
         (b"", "no/such", "there is no folder"),
         ("{}".encode("utf-16"), "events.jsonl", "it is UTF-16; convert it to UTF-8"),
-        (gzip.compress(b"{}\n" * 1000)[:-9], "events.jsonl", "the compressed file is cut short"),
-        (gzip.compress(b"{}\n" * 1000)[:20] + b"\xff" * 30, "events.jsonl", "the compressed file is damaged"),
+        (gzip.compress(b"{}\n" * 1000, mtime=0)[:-9], "events.jsonl", "the compressed file is cut short"),
+        (gzip.compress(b"{}\n" * 1000, mtime=0)[:20] + b"\xff" * 30, "events.jsonl", "the compressed file is damaged"),
         (zstandard.compress(b"{}\n" * 1000)[:10] + b"\xff" * 30, "events.jsonl", "the compressed file is damaged"),
     ],
 )
