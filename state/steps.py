@@ -15,7 +15,7 @@ said). PROCESS is `supervisor`, `worker` (any) or `worker-2`; every process unle
 - `sleep SECONDS`.
 
 With `OSTINATO_FAULT_MARKER=PATH` each rule strikes once in the life of all processes that are told the same path:
-whoever makes the file PATH.N first (N: position of the rule, from 0), strikes. A restarted process finds it and goes by.
+whoever makes the file PATH.N first (N: position of the rule, from 0), strikes. Restarted processes find it and go by.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ WORKER = "worker"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`role`: which process of a job with workers comes here; `store`: the kind of store that has the step, if only one."""
+    """`role`: which process of a job with workers comes here; `store`: the one kind of store that has it."""
 
     role: str
     meaning: str
