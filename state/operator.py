@@ -45,6 +45,10 @@ class StoredState(Protocol):
     def owned(self) -> range:
         """The key groups that are this worker's now. What is shared has to be looked through for them."""
 
+    @property
+    def may_drop(self) -> bool:
+        """Whether state that has no place in the operator as it is now may be dropped."""
+
     def records(self) -> Iterator[tuple[int, Records]]:
         """The records of each owned key group, one after the other so that memory is bounded; none are empty.
 
@@ -67,5 +71,5 @@ class Stateful(Protocol):
 
         Raises:
             SnapshotError: the state is not of this operator, or was damaged.
-            DroppedStateError: some of it has no place here; the operator was not told that it may be dropped.
+            DroppedStateError: some of it has no place here, and `stored.may_drop` does not allow that it be dropped.
         """
