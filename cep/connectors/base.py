@@ -162,6 +162,35 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
+class TransactionalSink(Sink, Protocol):
+    """A sink whose rows are seen once the checkpoint that they belong to is complete: none is lost, none comes twice.
+
+    The job calls `recover` before anything is written, also after a failure in the same process, so opening a sink must
+    not touch what is there. All methods are called from the same thread.
+    """
+
+    @property
+    def name(self) -> str:
+        """By which its state is found again: the same for the same output in every run, another for every other."""
+
+    def prepare(self, checkpoint: int) -> Any:
+        """Make all rows so far durable, but not seen yet. Returns what `commit` and `recover` need: plain values.
+
+        The checkpoint may fail, or take long; rows go on to be written meanwhile. What is prepared and not committed
+        belongs to the next checkpoint as well, so the state covers everything since the last `commit`. Every state that
+        was given since then must stay good for `recover`: nobody knows whether a checkpoint that failed was stored.
+        """
+
+    def commit(self, state: Any) -> None:
+        """The checkpoint is complete: let its rows be seen. Doing so again changes nothing."""
+
+    def recover(self, state: Any) -> None:
+        """The job begins, from the checkpoint with this state; None: from the very start.
+
+        Publishes what `state` holds where that had not come about, and takes back everything that came later.
+        """
+
+
 class Options:
     """The options of a connector."""
 

@@ -57,6 +57,19 @@ class Outlet(Protocol):
         """Between two entries; `idle`: nothing is waiting to be read, so what was delivered should be seen."""
 
 
+class TransactionalOutlet(Outlet, Protocol):
+    """An outlet that takes part in checkpoints; see `TransactionalSink`. Without it, a job takes none."""
+
+    def prepare(self, checkpoint: int) -> Mapping[str, Any]:
+        """Make everything delivered so far durable. Returns the state of each transactional sink by its name."""
+
+    def commit(self, state: Mapping[str, Any]) -> None:
+        """The checkpoint with this state is complete: publish."""
+
+    def recover(self, state: Mapping[str, Any] | None) -> None:
+        """The job begins, from a checkpoint with this state, None: from the very start; before anything else."""
+
+
 Observer = Callable[[Statistics], None]
 """Is shown the numbers of a running job a few times a second."""
 
