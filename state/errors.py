@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class StateError(Exception):
     """The common base."""
@@ -33,3 +35,15 @@ class FencedError(StoreError):
 
 class OccupiedError(StoreError):
     """The store belongs to another job, or to another process that runs this one."""
+
+
+class LostError(StoreError):
+    """A store has lost what was durable in it: it was wiped, or has fallen back to an earlier time.
+
+    What the next checkpoint would have built on is gone; the next one must hold everything.
+    """
+
+    def __init__(self, message: str, names: Sequence[str] = ()) -> None:
+        """`names`: what is gone."""
+        super().__init__(message)
+        self.names = tuple(names)

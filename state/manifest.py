@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from ostinato.state.envelope import Buffer, seal, unseal
+from ostinato.state.errors import DamagedError
+
 FORMAT_VERSION = 1
+_MAGIC: Final = b"OMAN"
 
 
 class BlobRef(msgspec.Struct, frozen=True, array_like=True):
@@ -78,3 +82,32 @@ class Manifest(msgspec.Struct, frozen=True):
     counters: Mapping[str, int]
     blobs: Sequence[BlobRef]
     version: int = FORMAT_VERSION
+
+
+def encode(manifest: Manifest) -> bytes:
+    """A manifest as a store keeps it: versioned, with a checksum."""
+    return seal(_MAGIC, manifest.version, msgspec.msgpack.encode(manifest))
+
+
+def decode(data: Buffer, what: str) -> Manifest:
+    """The manifest that `encode` made the bytes of; `what` names it in errors ("checkpoint 17 in /var/lib/cep").
+
+    Operators that the job does not have any more are there, for whoever restores it to decide about.
+
+    Raises:
+        DamagedError: the bytes are not whole.
+        SnapshotError: they are of a later release.
+    """
+    version, content = unseal(_MAGIC, FORMAT_VERSION, data, what)
+    try:
+        manifest = msgspec.msgpack.decode(content, type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise DamagedError(f"{what} is damaged: its manifest cannot be read ({error})") from None
+    if manifest.version != version:
+        raise DamagedError(f"{what} is damaged: it says format {manifest.version} inside and {version} outside")
+    for operator, pieces in manifest.operators.items():
+        for chain in (pieces.shared, *pieces.groups.values()):
+            for piece in chain:
+                if not 0 <= piece.blob < len(manifest.blobs):
+                    raise DamagedError(f"{what} is damaged: operator {operator} refers to blob {piece.blob}")
+    return manifest
