@@ -57,6 +57,13 @@ STEPS: Final[Mapping[str, Step]] = {
     "checkpoint.commit": Step(SUPERVISOR, "everything is there; the manifest is about to be given to the store"),
     "manifest.written": Step(SUPERVISOR, "the manifest is durable under a passing name", store="directory"),
     "checkpoint.committed": Step(SUPERVISOR, "the checkpoint is durable; no sink knows of it"),
+    # output, as one sink sees it
+    "sink.prepare": Step(SUPERVISOR, "a sink is about to make its pending output durable"),
+    "sink.prepared": Step(SUPERVISOR, "a sink's pending output is durable; the coordinator does not know"),
+    "sink.publish": Step(SUPERVISOR, "a sink is about to publish"),
+    "sink.publishing": Step(SUPERVISOR, "a sink has published half of it, which need not be durable"),
+    "sink.published": Step(SUPERVISOR, "a sink's output is durable under its name, its pending files are gone"),
+    "sink.recovered": Step(SUPERVISOR, "a sink has taken back what came after the checkpoint"),
     # publishing
     "publish.file": Step(SUPERVISOR, "one file of a sink has its final name or length, others may not"),
     "publish.end": Step(SUPERVISOR, "all sinks have published what belongs to the checkpoint"),
