@@ -11,7 +11,7 @@ from ostinato.cep.nfa.operator import MatchOperator
 from ostinato.cep.runtime.frames import decode, encode, schemas_of
 from ostinato.cep.runtime.graph import Edge, Graph
 from ostinato.cep.runtime.operators import Canonical, Deliver, Exchange, Match
-from ostinato.cep.runtime.partition import KEY_GROUPS
+from ostinato.cep.runtime.partition import KEY_GROUPS, Partitioner
 from ostinato.cep.runtime.plan import Matching, Plan
 
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ def assemble(
                 incoming = tuple(graph.producer(reads) for _ in range(workers))
                 exchanged.append(Exchanged(matching, outgoing, incoming))
             ordered = f"{stream} in order"
-            graph.add(Canonical(stream, lambda held: decode(held, schemas), _store), reads, {stream: ordered})
+            keys = [(column.name, column.type) for column in matching.stream.columns if column.key]
+            groups = Partitioner(keys, workers, key_groups).key_groups if workers > 1 else None
+            graph.add(Canonical(stream, lambda held: decode(held, schemas), _store, groups), reads, {stream: ordered})
             reads = ordered
         own = {
             checked.pattern.name: select

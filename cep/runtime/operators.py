@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from ostinato.cep.batch import MIN_TIME, Barrier, Batch, EndOfInput, Vector, Watermark, concat_batches
+from ostinato.cep.batch import MIN_TIME, Barrier, Batch, EndOfInput, IntArray, Vector, Watermark, concat_batches
 from ostinato.cep.runtime.python_rows import expand
 from ostinato.patterns.types import TIMESTAMP
+from ostinato.state.operator import OperatorState, StoredState
+from ostinato.state.records import Records
 
 NOTHING: Sequence[Batch] = ()
+STATELESS = OperatorState()
 
 
 class Operator(Protocol):
@@ -31,16 +34,16 @@ class Operator(Protocol):
         """Time has come to `watermark` (ms): give everything that is due by then."""
         ...
 
-    def on_barrier(self, checkpoint: int) -> Mapping[int, bytes]:
-        """The state as it is here, by key group."""
+    def on_barrier(self, checkpoint: int, whole: Collection[int] | None) -> OperatorState:
+        """What has changed in the state since the last barrier; see `ostinato.state.operator.Stateful.snapshot`."""
         ...
 
     def on_end(self) -> Sequence[Batch]:
         """Nothing comes any more; the last watermark was MAX_TIME."""
         ...
 
-    def restore(self, groups: Mapping[int, bytes]) -> None:
-        """Go on from the state of these key groups."""
+    def restore(self, stored: StoredState) -> None:
+        """Go on from stored state; see `ostinato.state.operator.Stateful.restore`."""
         ...
 
 
@@ -50,6 +53,9 @@ class Matcher(Protocol):
     def process(self, batch: Batch) -> None: ...
 
     def advance(self, watermark: int) -> list[Batch]: ...
+
+    @property
+    def key_groups(self) -> int: ...
 
     def snapshot(self) -> dict[int, bytes]: ...
 
@@ -75,14 +81,17 @@ class Match:
     def on_watermark(self, watermark: int) -> Sequence[Batch]:
         return [expand(batch) for batch in self._matcher.advance(watermark)]
 
-    def on_barrier(self, checkpoint: int) -> Mapping[int, bytes]:  # noqa: ARG002 - the protocol's
-        return self._matcher.snapshot()
+    def on_barrier(self, checkpoint: int, whole: Collection[int] | None) -> OperatorState:  # noqa: ARG002 - the protocol's
+        held = self._matcher.snapshot()
+        groups = range(self._matcher.key_groups)
+        records = {group: Records.of([(b"", held[group])] if group in held else []) for group in groups}
+        return OperatorState(b"", records, groups)
 
     def on_end(self) -> Sequence[Batch]:
         return NOTHING
 
-    def restore(self, groups: Mapping[int, bytes]) -> None:
-        self._matcher.restore(groups)
+    def restore(self, stored: StoredState) -> None:
+        self._matcher.restore({group: value for group, records in stored.records() for _, value in records.items()})
 
 
 class Canonical:
@@ -92,12 +101,20 @@ class Canonical:
     in everything are interchangeable, so any number of workers and any cut of the input give the same order.
     """
 
-    def __init__(self, stream: str, restore: Callable[[bytes], Batch], store: Callable[[Batch], bytes]) -> None:
-        """`store` and `restore` turn the held rows into bytes and back."""
+    def __init__(
+        self,
+        stream: str,
+        restore: Callable[[bytes], Batch],
+        store: Callable[[Batch], bytes],
+        groups: Callable[[Batch], IntArray] | None = None,
+    ) -> None:
+        """`store` and `restore` turn the held rows into bytes and back; `groups` says the key group of each row, where
+        not all of them are dealt with here."""
         self.name = f"{stream}.order"
         self._stream = stream
         self._restore = restore
         self._store = store
+        self._groups = groups
         self._held: list[Batch] = []
         self._watermark = MIN_TIME
 
@@ -120,15 +137,18 @@ class Canonical:
         ready = held.take(due) if len(rest) else held
         return [ready.take(content_order(ready))]
 
-    def on_barrier(self, checkpoint: int) -> Mapping[int, bytes]:  # noqa: ARG002 - the protocol's
-        # Not keyed: what is held here is given on as one, and routed again.
-        return {0: self._store(concat_batches(self._held))} if self._held else {}
+    def on_barrier(self, checkpoint: int, whole: Collection[int] | None) -> OperatorState:  # noqa: ARG002
+        # Not keyed: the rows that wait are few, and come and go as a whole.
+        return OperatorState(shared=self._store(concat_batches(self._held))) if self._held else STATELESS
 
     def on_end(self) -> Sequence[Batch]:
         return NOTHING
 
-    def restore(self, groups: Mapping[int, bytes]) -> None:
-        self._held = [self._restore(held) for held in groups.values()]
+    def restore(self, stored: StoredState) -> None:
+        held = [self._restore(part) for part in stored.shared]
+        if self._groups is not None:
+            held = [batch.take(np.isin(self._groups(batch), stored.owned)) for batch in held]
+        self._held = [batch for batch in held if len(batch)]
 
 
 class Exchange:
@@ -147,15 +167,15 @@ class Exchange:
         self._controls.append(Watermark(watermark))
         return NOTHING
 
-    def on_barrier(self, checkpoint: int) -> Mapping[int, bytes]:
+    def on_barrier(self, checkpoint: int, whole: Collection[int] | None) -> OperatorState:  # noqa: ARG002
         self._controls.append(Barrier(checkpoint))
-        return {}
+        return STATELESS
 
     def on_end(self) -> Sequence[Batch]:
         self._controls.append(EndOfInput())
         return NOTHING
 
-    def restore(self, groups: Mapping[int, bytes]) -> None: ...
+    def restore(self, stored: StoredState) -> None: ...
 
     def take(self) -> tuple[Batch | None, list[Watermark | Barrier | EndOfInput]]:
         """The rows since the last call, then the control messages that follow them."""
@@ -178,13 +198,13 @@ class Deliver:
     def on_watermark(self, watermark: int) -> Sequence[Batch]:  # noqa: ARG002 - the protocol's
         return NOTHING
 
-    def on_barrier(self, checkpoint: int) -> Mapping[int, bytes]:  # noqa: ARG002 - the protocol's
-        return {}
+    def on_barrier(self, checkpoint: int, whole: Collection[int] | None) -> OperatorState:  # noqa: ARG002
+        return STATELESS
 
     def on_end(self) -> Sequence[Batch]:
         return NOTHING
 
-    def restore(self, groups: Mapping[int, bytes]) -> None: ...
+    def restore(self, stored: StoredState) -> None: ...
 
 
 def content_order(batch: Batch) -> Any:
