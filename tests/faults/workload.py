@@ -32,7 +32,7 @@ stream events (
 
 -- a loop, a skip strategy, and timeouts
 pattern burst on events
-  match  fail{2,4} relaxed -> ok
+  match  fail{3} relaxed -> ok
   define fail as kind = 'fail', ok as kind = 'ok'
   within 20 s
   after match skip past last
@@ -53,10 +53,10 @@ pattern silent on events
   match  a !-> b
   define a as kind = 'login', b as kind = 'buy' or kind = 'ok'
   within 4 s
-  emit   city, user as who, a.part as part, a.seq as seq
+  emit   city, user || '' as who, a.part as part, a.seq as seq
   into   silences
 
--- over what the pattern before found, by another key: rows change their worker
+-- over what the pattern before found, by the city alone (`who` is no key there): rows change their worker
 pattern quiet_city on silences
   match  x{2} y
   define y as y.part > x.part or y.seq > x.seq

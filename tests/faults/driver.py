@@ -1,0 +1,200 @@
+"""Starts, watches, strikes and clears away jobs: the installed command, as users run it.
+
+Every process of a job carries a name in its environment that no other has, so that also those are found whose parent
+has died, and none is left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from ostinato.state.steps import MARKER_VARIABLE, VARIABLE
+
+T = TypeVar("T")
+
+COMMAND = str(Path(sys.executable).with_name("ostinato"))
+NAME_VARIABLE = "OSTINATO_TEST_JOB"
+WAIT_SECONDS = 60.0
+"""For anything that normally takes a second or two, on a machine that is busy with other tests."""
+
+
+def eventually(
+    holds: Callable[[], T | None],
+    what: str,
+    seconds: float = WAIT_SECONDS,
+    every: float = 0.05,
+    unless: Callable[[], None] = lambda: None,
+) -> T:
+    """Wait until `holds` gives something true, and give it; `unless` raises when that cannot come any more."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = holds()
+        if found:
+            return found
+        unless()
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for {what}"
+        time.sleep(every)
+
+
+class Job:
+    """A job in a folder, to be started as often as it dies."""
+
+    def __init__(self, folder: Path, *arguments: str, program: str = "job.cep") -> None:
+        """`arguments`: of `ostinato run`, behind the program, in each start."""
+        self.folder = folder
+        self.arguments = ("run", program, "--no-progress", *arguments)
+        self.name = uuid.uuid4().hex
+        self.starts = 0
+        self._running: list[Running] = []
+
+    def start(self, *arguments: str, fault: str = "", environment: Mapping[str, str] | None = None) -> Running:
+        """Start it once more.
+
+        Args:
+            arguments: of this start only.
+            fault: what `OSTINATO_FAULT` says; it strikes once in the life of this job.
+            environment: more variables.
+        """
+        own = {NAME_VARIABLE: self.name, "COLUMNS": "200", **(environment or {})}
+        if fault:
+            own |= {VARIABLE: fault, MARKER_VARIABLE: str(self.folder / "struck")}
+        log = self.folder / f"start-{self.starts}.log"
+        self.starts += 1
+        with log.open("wb") as errors, (self.folder / "stdout").open("ab") as out:
+            process = subprocess.Popen(
+                [COMMAND, *self.arguments, *arguments],
+                cwd=self.folder,
+                env={**os.environ, **own},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=errors,
+                process_group=0,
+            )
+        running = Running(self, process, log)
+        self._running.append(running)
+        return running
+
+    @property
+    def struck(self) -> bool:
+        """Has the fault struck?"""
+        return (self.folder / "struck.0").exists()
+
+    def processes(self) -> list[int]:
+        """All that live, zombies apart, oldest first."""
+        return sorted(_carrying(f"{NAME_VARIABLE}={self.name}".encode()))
+
+    def close(self) -> None:
+        """Leave nothing behind, whatever state it is in."""
+        for running in self._running:
+            if running.process.poll() is None:
+                running.process.kill()
+            running.process.wait()
+        deadline = time.monotonic() + 10
+        while left := self.processes():
+            assert time.monotonic() < deadline, f"processes {left} do not die"
+            for process in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            time.sleep(0.02)
+
+
+class Running:
+    """One life of a job."""
+
+    def __init__(self, job: Job, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.job = job
+        self.process = process
+        self.pid = process.pid
+        self._log = log
+
+    @property
+    def said(self) -> str:
+        """What it has written to standard error so far."""
+        return self._log.read_text(errors="replace")
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def workers(self) -> list[int]:
+        """The child processes that live, oldest first."""
+        return sorted(pid for pid in self.job.processes() if _parent(pid) == self.pid)
+
+    def wait_for_workers(self, count: int) -> list[int]:
+        """Wait until there are so many workers."""
+        return self.wait_for(lambda: found if len(found := self.workers()) == count else None, f"{count} workers")
+
+    def wait_for(self, holds: Callable[[], T | None], what: str, seconds: float = WAIT_SECONDS) -> T:
+        """Wait until something is true while the job runs."""
+        return eventually(holds, what, seconds, unless=self._check_alive)
+
+    def wait(self, seconds: float = WAIT_SECONDS) -> int:
+        """Wait for its end; the exit code, negative where it was a signal."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the job still runs after {seconds:.0f} s; it said:\n{self.said}") from None
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL to the supervisor, or the only process."""
+        self.process.kill()
+        self.process.wait(WAIT_SECONDS)
+
+    def stop(self, seconds: float = WAIT_SECONDS) -> int:
+        """SIGTERM: finish what is begun; the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait(seconds)
+
+    def _check_alive(self) -> None:
+        assert self.alive, f"the job has ended with {self.process.returncode}; it said:\n{self.said}"
+
+
+def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> bool:
+    """Send a signal to a process of a job; was it still there?"""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory that a process holds; 0 when it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def _carrying(entry: bytes) -> Iterator[int]:
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            if entry in (folder / "environ").read_bytes().split(b"\0") and _state(folder) not in "ZX":
+                yield int(folder.name)
+        except OSError:
+            continue  # gone, or somebody else's
+
+
+def _state(folder: Path) -> str:
+    return (folder / "stat").read_text().rsplit(")", 1)[1].split()[0]
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return None
