@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ostinato.cep.connectors.base import Chunk, Idle, Reader
+from ostinato.cep.runtime.clock import SteadyClock, wall_clock
+from ostinato.cep.runtime.occupation import Meter
+
+__all__ = ["Ended", "Entry", "ReadChunk", "Sources", "Tick", "wall_clock"]
 
 BUSY_TICK_SECONDS = 0.1
 """How often time moves on while something comes: idle splits are noticed to that."""
@@ -21,14 +25,9 @@ _NAP_SECONDS = 0.002
 """The least time between two ticks of an idle job, for readers that do not wait themselves."""
 
 
-def wall_clock() -> int:
-    """Epoch milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
 @dataclass(frozen=True, slots=True)
 class ReadChunk:
-    """A chunk of the source with that number, and the wall clock when it was read."""
+    """A chunk of the source with that number, and the job's clock when it was read."""
 
     source: int
     chunk: Chunk
@@ -59,7 +58,9 @@ class Sources:
 
     def __init__(self, readers: Sequence[Reader], clock: Callable[[], int] = wall_clock) -> None:
         self._readers = readers
-        self._clock = clock
+        self._clock = SteadyClock(clock)
+        self.reading = Meter()
+        """How long reading has taken a processor; waiting for a disk or a pipe is not work."""
         self._open = list(range(len(readers)))
         self._turn = 0
         self._quiet_until = [0.0] * len(readers)
@@ -78,7 +79,9 @@ class Sources:
         self._turn += 1
         for step in range(len(awake)):
             number = awake[(self._turn + step) % len(awake)]
+            working = time.thread_time()
             got = self._readers[number].read()
+            self.reading.add(time.thread_time() - working)
             if isinstance(got, Chunk):
                 self._quiet_until[number] = 0.0
                 self.positions[number][got.split] = got.position
@@ -102,6 +105,10 @@ class Sources:
             for split, position in splits.items():
                 self._readers[number].seek(position)
                 self.positions[number][split] = position
+
+    def not_before(self, moment: int) -> None:
+        """Let the clock go on from `moment` (epoch ms) at least, the time that an earlier run had reached."""
+        self._clock.not_before(moment)
 
     def close(self) -> None:
         for reader in self._readers:

@@ -2,7 +2,7 @@
 
 A row's lateness depends on the rows before it alone, never on how the stream was cut into batches: a row is late
 iff its time is at or before the watermark that held just before it. Everything is a function of the times and of
-the wall clock that the caller passes in, so a run over the same input always gives the same answer.
+the clock that the caller passes in, so a run over the same input always gives the same answer.
 """
 
 from __future__ import annotations
@@ -79,11 +79,12 @@ class WatermarkGenerator:
     """
 
     def __init__(self, policy: TimePolicy, now: int = 0) -> None:
-        """Start with no splits; `now` is the wall clock in epoch milliseconds."""
+        """Start with no splits; `now` is the clock in epoch milliseconds."""
         self.policy = policy
         self.watermark = MIN_TIME
         self._behind = policy.delay_ms + 1
-        self._started = now
+        self.now = now
+        """The latest the clock has said: a run that goes on from here must not fall behind it."""
         self._splits: dict[int, _Split] = {}
 
     def add_split(self, split: int, now: int) -> None:
@@ -108,8 +109,9 @@ class WatermarkGenerator:
         Args:
             split: where they came from.
             time: epoch milliseconds, int64[rows].
-            now: the wall clock, epoch milliseconds.
+            now: the job's clock, epoch milliseconds.
         """
+        self.now = max(self.now, now)
         if self.policy.mode != "event":
             return self._stamp(split, len(time), now)
         state = self._splits.get(split)
@@ -136,6 +138,7 @@ class WatermarkGenerator:
 
     def tick(self, now: int) -> None:
         """Let the clock go on: splits become idle, processing time moves."""
+        self.now = max(self.now, now)
         if self.policy.mode == "processing":
             # A row of this very millisecond may still come.
             self.watermark = max(self.watermark, now - 1)
@@ -147,11 +150,12 @@ class WatermarkGenerator:
     def state(self) -> dict[str, Any]:
         """Everything needed to go on elsewhere, as JSON values."""
         splits = [[number, s.max_time, s.active_at, s.idle] for number, s in self._splits.items()]
-        return {"watermark": self.watermark, "splits": splits}
+        return {"watermark": self.watermark, "splits": splits, "now": self.now}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.watermark = state["watermark"]
+        self.now = max(self.now, state["now"])
         self._splits = {number: _Split(max_time, at, idle) for number, max_time, at, idle in state["splits"]}
 
     def _stamp(self, split: int, rows: int, now: int) -> Admission:
