@@ -79,7 +79,7 @@ class BlobWriter:
     def finish(self) -> Packed:
         """Put what is left; all of it is durable then. Raises StoreError."""
         self._flush()
-        return Packed(tuple(self._blobs), self._operators)
+        return Packed(list(self._blobs), self._operators)
 
     def _write(self, data: bytes, *, whole: bool) -> Piece:
         if self._data and self._size + len(data) > self._limit:

@@ -1,0 +1,309 @@
+"""Checkpoints in a directory: the embedded default.
+
+::
+
+    DIR/OWNER             who has it (JSON): the job, the fencing token, the process
+    DIR/LOCK              locked (flock) as long as that process lives
+    DIR/blobs/NAME        what checkpoints refer to
+    DIR/chk-17/manifest   a checkpoint
+    DIR/sp-18/            a savepoint, which holds all it needs: manifest, blobs/NAME
+
+Everything is written under a passing name, made durable, and renamed. A savepoint's blobs are further names (hard
+links) of those in ``blobs/``, so that it can be moved away while later checkpoints build on the same blobs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ostinato.state import manifest as manifests
+from ostinato.state.errors import DamagedError, FencedError, LostError, OccupiedError, SnapshotError, StoreError
+from ostinato.state.steps import reached
+from ostinato.state.stores import files
+from ostinato.state.stores.base import Entry, Pieces
+from ostinato.state.stores.folder import (
+    BLOBS,
+    MANIFEST,
+    entry_of,
+    folder_name,
+    numbered,
+    write_folder,
+)
+from ostinato.state.stores.process import Owner, next_token
+
+OWNER: Final = "OWNER"
+LOCK: Final = "LOCK"
+_FORMAT: Final = 1
+_HARMLESS: Final = frozenset((LOCK, BLOBS, "lost+found"))
+
+
+class DirectoryStore:
+    """A directory of this machine, or one that is mounted. See `CheckpointStore`."""
+
+    def __init__(self, folder: Path, job: str) -> None:
+        """`job`: the one that it is to belong to; any, as long as it is only read."""
+        self.folder = folder
+        self._job = job
+        self._blobs = folder / BLOBS
+        self._token: int | None = None
+        self._owner = ""
+        self._lock: int | None = None
+        self._guard = threading.Lock()
+
+    @property
+    def address(self) -> str:
+        return str(self.folder)
+
+    # Ownership
+
+    def acquire(self, owner: str) -> int:
+        if self._lock is not None:
+            raise OccupiedError(f"{self.folder} is already owned by this process")
+        with files.saying(f"cannot use {self.folder} for checkpoints"):
+            files.make_folder(self.folder)
+            self._refuse_foreign()
+            lock = self._take_lock()
+            try:
+                before = self._read_owner()
+                if before is not None and before.job != self._job:
+                    raise OccupiedError(
+                        f"{self.folder} has the checkpoints of job {before.job}: choose another directory for job "
+                        f"{self._job}, or delete that one"
+                    )
+                token = next_token(before.token if before else 0)
+                self._write_owner(token, owner)
+                for folder in (self.folder, self._blobs):
+                    files.sweep_temporary(folder)
+            except BaseException:
+                os.close(lock)
+                raise
+        self._lock, self._token, self._owner = lock, token, owner
+        return token
+
+    def join(self, token: int) -> None:
+        self._token = token
+        self._check()
+
+    def release(self) -> None:
+        lock, self._lock, self._token = self._lock, None, None
+        if lock is not None:
+            os.close(lock)
+
+    def close(self) -> None:
+        self.release()
+
+    # Writing
+
+    def put(self, name: str, data: Pieces) -> None:
+        files.checked_name(name)
+        self._check()
+        with files.saying(f"cannot write blob {name} into {self._blobs}"):
+            files.write(self._blobs / name, data, step="blob.written")
+
+    def commit(self, entry: Entry, manifest: bytes) -> None:
+        """Also raises LostError where a blob that the manifest refers to is gone."""
+        name = folder_name(entry.id, entry.savepoint)
+        target = self.folder / name
+        self._check()
+        blobs = self._blobs_of(manifests.decode(manifest, f"the new manifest of {target}"))
+        with files.saying(f"cannot write {target}"):
+            if target.exists():
+                # a commit that seemed to fail may have come through
+                if (target / MANIFEST).is_file() and (target / MANIFEST).read_bytes() == manifest:
+                    files.sync_folder(self.folder)
+                    return
+                raise StoreError(f"{target} is already there: ids count up within a store")
+            write_folder(target, manifest, blobs if entry.savepoint else (), step="manifest.written")
+
+    def delete(self, id: int, blobs: Collection[str]) -> None:  # noqa: A002
+        self._check()
+        with files.saying(f"cannot delete checkpoint {id} in {self.folder}"):
+            for savepoint in (False, True):
+                path = self.folder / folder_name(id, savepoint)
+                if path.is_dir():
+                    # the whole folder vanishes at once; what is left of it then is rubbish with a passing name
+                    passing = files.temporary(path)
+                    path.rename(passing)
+                    files.sync_folder(self.folder)
+                    files.remove(passing)
+            reached("retain.manifest")
+            for name in blobs:
+                (self._blobs / files.checked_name(name)).unlink(missing_ok=True)
+
+    def sweep(self, keep: Collection[str]) -> int:
+        self._check()
+        freed = 0
+        with files.saying(f"cannot tidy up {self.folder}"):
+            kept = self._referred()
+            if kept is None:
+                return 0
+            kept.update(keep)
+            for path in self._blobs.iterdir():
+                if path.name not in kept and not path.name.startswith(files.TEMPORARY):
+                    size = path.lstat().st_size
+                    path.unlink(missing_ok=True)
+                    freed += size
+            for folder in (self.folder, self._blobs):
+                freed += files.sweep_temporary(folder)
+        return freed
+
+    # Reading
+
+    def get(self, name: str, offset: int = 0, length: int = -1) -> bytes:
+        files.checked_name(name)
+        return files.read_part(self._find_blob(name), offset, length, f"blob {name} in {self.folder}")
+
+    def entries(self) -> list[Entry]:
+        found = [entry for folder in self._folders() if (entry := entry_of(folder)) is not None]
+        return sorted(found, key=lambda entry: entry.id, reverse=True)
+
+    def manifest(self, id: int) -> bytes:  # noqa: A002
+        savepoint = (self.folder / folder_name(id, savepoint=True)).is_dir()
+        path = self.folder / folder_name(id, savepoint) / MANIFEST
+        return files.read_part(path, 0, -1, f"the manifest of checkpoint {id} in {self.folder}")
+
+    def owner(self) -> Owner | None:
+        """Who has it, or had it last. Raises DamagedError."""
+        return self._read_owner()
+
+    # The details
+
+    def _folders(self) -> Iterator[Path]:
+        try:
+            paths = list(self.folder.iterdir())
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreError(f"cannot read {self.folder}: {error.strerror}") from error
+        yield from (path for path in paths if numbered(path.name) is not None)
+
+    def _find_blob(self, name: str) -> Path:
+        path = self._blobs / name
+        if not path.exists():
+            for folder in self._folders():
+                inside = folder / BLOBS / name
+                if inside.exists():
+                    return inside
+        return path
+
+    def _blobs_of(self, manifest: manifests.Manifest) -> list[Path]:
+        """The files that a manifest refers to; all are there."""
+        found, lost = [], []
+        for blob in manifest.blobs:
+            path = self._blobs / files.checked_name(blob.name)
+            try:
+                whole = path.stat().st_size == blob.size
+            except OSError:
+                whole = False
+            if not whole:
+                lost.append(blob.name)
+            found.append(path)
+        if lost:
+            raise LostError(f"{self._blobs} has lost {', '.join(lost)}: the next checkpoint is a whole one", lost)
+        return found
+
+    def _referred(self) -> set[str] | None:
+        """The blobs that checkpoints and savepoints refer to; None where one of them is of a later release."""
+        found: set[str] = set()
+        for folder in self._folders():
+            try:
+                data = files.read_part(folder / MANIFEST, 0, -1, f"the manifest of {folder}")
+                found.update(blob.name for blob in manifests.decode(data, str(folder)).blobs)
+            except DamagedError:
+                continue
+            except SnapshotError:
+                return None
+        return found
+
+    def _refuse_foreign(self) -> None:
+        """A directory that was not made for checkpoints is not written into."""
+        if (self.folder / OWNER).exists():
+            return
+        for name in sorted(path.name for path in self.folder.iterdir()):
+            if name not in _HARMLESS and not name.startswith(files.TEMPORARY) and numbered(name) is None:
+                raise OccupiedError(
+                    f"{self.folder} is not empty and has no checkpoints (there is {name!r} in it): choose an empty "
+                    "directory, or one that is not there yet"
+                )
+
+    def _take_lock(self) -> int:
+        path = self.folder / LOCK
+        while True:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # the file may have been deleted, and made anew by somebody else, in between
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(lock), path.stat()):
+                        return lock
+            except BlockingIOError:
+                os.close(lock)
+                raise OccupiedError(
+                    f"{self.folder} is in use by {self._holder()}: stop it, or choose another directory"
+                ) from None
+            except BaseException:
+                os.close(lock)
+                raise
+            os.close(lock)
+
+    def _holder(self) -> str:
+        try:
+            return str(self._read_owner() or "a process that has just begun")
+        except DamagedError:
+            return "another process"
+
+    def _read_owner(self) -> Owner | None:
+        path = self.folder / OWNER
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Owner)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror}") from error
+        except msgspec.MsgspecError as error:
+            raise DamagedError(
+                f"{path} cannot be read ({error}): if no job uses {self.folder}, delete this file, and the next run "
+                "makes it anew"
+            ) from None
+
+    def _write_owner(self, token: int, owner: str) -> None:
+        files.make_folder(self._blobs)
+        said = msgspec.json.encode(Owner.this_process(self._job, token, owner))
+        files.write(self.folder / OWNER, [msgspec.json.format(said, indent=2), b"\n"])
+
+    def _check(self) -> None:
+        """Is the token still the largest?"""
+        if self._token is None:
+            raise StoreError(f"{self.folder} is not owned by this process: it was only opened for reading")
+        found = self._read_owner()
+        if found is None:
+            with self._guard:
+                self._begin_anew()
+        elif found.token != self._token:
+            raise FencedError(f"{self.folder} belongs by now to {found}: what this process has begun is void")
+        elif not self._blobs.is_dir():
+            with files.saying(f"cannot use {self.folder} for checkpoints"):
+                files.make_folder(self._blobs)
+            raise LostError(
+                f"{self._blobs} was deleted while it was in use: the next checkpoint is a whole one", [BLOBS]
+            )
+
+    def _begin_anew(self) -> None:
+        """The directory was emptied under its owner. Raises LostError, always."""
+        if self._lock is not None and not (self.folder / OWNER).exists():
+            with files.saying(f"cannot use {self.folder} for checkpoints"):
+                files.make_folder(self.folder)
+                lock = self._take_lock()
+                os.close(self._lock)
+                self._lock = lock
+                assert self._token is not None
+                self._write_owner(self._token, self._owner)
+        raise LostError(f"{self.folder} was emptied while it was in use: the next checkpoint is a whole one", [OWNER])
