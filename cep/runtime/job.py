@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ostinato.cep.batch import MAX_TIME, Barrier, Batch, EndOfInput, Watermark
 from ostinato.cep.compiling import seconds_spent
@@ -28,6 +28,22 @@ STATISTICS_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
+class StateBackend:
+    """Where operators keep their state while they run.
+
+    Attributes:
+        kind: in memory only, or in RocksDB what has not been touched for a while.
+        directory: RocksDB's files; each worker has a folder of its own in it. None: a temporary folder. They are
+            scratch space: what survives is in checkpoints.
+        memory_bytes: of all workers together, what RocksDB and the state held in memory may take; None: a default.
+    """
+
+    kind: Literal["memory", "rocksdb"] = "memory"
+    directory: str | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Definition:
     """What a job runs.
 
@@ -36,12 +52,14 @@ class Definition:
         selects: for patterns whose rows a Python function makes, that function.
         whole_rows: decode all declared columns, not only those that the patterns read (late rows are kept whole).
         key_groups: over how many groups keys are spread.
+        state: where operators keep their state.
     """
 
     plan: Plan
     selects: Mapping[str, Select] = field(default_factory=dict)
     whole_rows: bool = False
     key_groups: int = KEY_GROUPS
+    state: StateBackend = StateBackend()
 
 
 class Outlet(Protocol):
