@@ -31,8 +31,12 @@ demo: $(STAMP) ## Find suspicious logins in a generated log of 200,000
 	@$(BIN)/python examples/login/demo.py
 
 .PHONY: test
-test: $(STAMP) ## Run the tests
-	$(BIN)/pytest -n $(JOBS)
+test: $(STAMP) ## Run the tests, but for the long ones about faults
+	$(BIN)/pytest -n $(JOBS) -m 'not faults'
+
+.PHONY: test-faults
+test-faults: $(STAMP) ## Kill, stop and starve jobs and what they depend on, and check their output (up to 15 minutes)
+	$(BIN)/pytest -n $(JOBS) tests/faults
 
 .PHONY: check
 check: lint format-check types layers ## Run what a change has to pass besides the tests

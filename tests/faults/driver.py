@@ -56,13 +56,20 @@ class Job:
         self.starts = 0
         self._running: list[Running] = []
 
-    def start(self, *arguments: str, fault: str = "", environment: Mapping[str, str] | None = None) -> Running:
+    def start(
+        self,
+        *arguments: str,
+        fault: str = "",
+        environment: Mapping[str, str] | None = None,
+        stdout: int | None = None,
+    ) -> Running:
         """Start it once more.
 
         Args:
             arguments: of this start only.
             fault: what `OSTINATO_FAULT` says; it strikes once in the life of this job.
             environment: more variables.
+            stdout: a file descriptor; `stdout` in the folder otherwise.
         """
         own = {NAME_VARIABLE: self.name, "COLUMNS": "200", **(environment or {})}
         if fault:
@@ -75,7 +82,7 @@ class Job:
                 cwd=self.folder,
                 env={**os.environ, **own},
                 stdin=subprocess.DEVNULL,
-                stdout=out,
+                stdout=out if stdout is None else stdout,
                 stderr=errors,
                 process_group=0,
             )
