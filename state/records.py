@@ -38,6 +38,11 @@ class Blobs:
         whole, offset = self.data.tobytes(), self.offset.tolist()
         return (whole[begin:end] for begin, end in pairwise(offset))
 
+    def slice(self, begin: int, end: int) -> Blobs:
+        """Those from `begin` up to `end`, as a view."""
+        first, last = self.offset[begin], self.offset[end]
+        return Blobs(self.data[first:last], self.offset[begin : end + 1] - first)
+
     def take(self, rows: Ints) -> Blobs:
         """The strings with these numbers, in that order."""
         length = self.lengths[rows]
@@ -64,6 +69,10 @@ class Records:
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         return zip(self.keys, self.values, strict=True)
+
+    def slice(self, begin: int, end: int) -> Records:
+        """Those from `begin` up to `end`, as a view."""
+        return Records(self.keys.slice(begin, end), self.values.slice(begin, end))
 
     def take(self, rows: Ints) -> Records:
         return Records(self.keys.take(rows), self.values.take(rows))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ from ostinato.patterns.ast import Stream
 from ostinato.patterns.parser import parse_program
 from ostinato.patterns.schema import MATCH_TIME
 from ostinato.patterns.typecheck import CheckedPattern, check_program
+from ostinato.state.operator import OperatorState
+from ostinato.state.records import Records
+
+KEY_GROUPS = 128
 
 
 def batch_of(stream: Stream, events: Sequence[Mapping[str, Any]]) -> Batch:
@@ -70,3 +75,50 @@ def run_cep(
 def as_json(rows: Any) -> Any:
     """Rows as they look after having been written as JSON."""
     return json.loads(json.dumps(rows, default=str))
+
+
+@dataclass
+class Kept:
+    """The snapshots of one operator, or of its parts in several workers, kept as a store does: what is whole stands for
+    all before it, what is not for changes. It is stored state itself: whoever restores gets what stands at the end.
+
+    Attributes:
+        owned, may_drop: what `StoredState` says to those who restore.
+        written: bytes of records that were added, whole or changes.
+    """
+
+    owned: range = range(KEY_GROUPS)
+    may_drop: bool = False
+    header: bytes = b""
+    shared: list[bytes] = field(default_factory=list)
+    groups: dict[int, dict[bytes, bytes]] = field(default_factory=dict)
+    written: int = 0
+
+    def add(self, *states: OperatorState) -> None:
+        """One checkpoint: the states of all workers."""
+        self.shared = [state.shared for state in states if state.shared]
+        for state in states:
+            self.header = state.header
+            for group, records in state.groups.items():
+                if group in state.whole:
+                    self.groups[group] = {}
+                own = self.groups.setdefault(group, {})
+                assert group in state.whole or own or all(value for _, value in records.items())
+                for key, value in records.items():
+                    self.written += len(key) + len(value)
+                    if value:
+                        own[key] = value
+                    else:
+                        del own[key]
+
+    def records(self) -> Iterator[tuple[int, Records]]:
+        for group in self.owned:
+            if self.groups.get(group):
+                yield group, Records.of(self.groups[group].items())
+
+
+def reopened(operator: MatchOperator, kept: Kept) -> MatchOperator:
+    """A new operator that goes on from what was kept."""
+    fresh = MatchOperator(operator.compiled)
+    fresh.restore(kept)
+    return fresh

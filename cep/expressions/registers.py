@@ -34,6 +34,8 @@ class RegisterPlan:
         conditions: for each pattern and each of its conditions the program, None where the machine cannot do it.
         updates_code, updates: int64[m, 4], and for each pattern the program of each stage that changes registers.
         widths: how many registers a partial match of each pattern has.
+        registers: what stands in each of them, for telling whether stored ones still mean the same: function, stage,
+            column, offset and type.
         initial_i, initial_null: those of the empty partial match, int64[width] and uint8[width].
         text_columns, text_registers: which columns, and which registers of each pattern, hold codes of texts.
         stack_size: how many temporaries a program needs at most.
@@ -48,6 +50,7 @@ class RegisterPlan:
     updates_code: IntArray
     updates: tuple[Mapping[str, Range], ...]
     widths: tuple[int, ...]
+    registers: tuple[tuple[str, ...], ...]
     initial_i: tuple[IntArray, ...]
     initial_null: tuple[machine.Flags, ...]
     text_columns: tuple[int, ...]
@@ -89,6 +92,7 @@ def lower(patterns: Sequence[Sequence[Typed]], schema: Mapping[str, DataType]) -
         updates_code=np.array(updates_code, np.int64).reshape(-1, 4),
         updates=tuple(updates),
         widths=tuple(len(file.types) for file in files),
+        registers=tuple(file.described() for file in files),
         initial_i=tuple(np.zeros(len(file.types), np.int64) for file in files),
         initial_null=tuple(np.array(file.initially_null, np.uint8) for file in files),
         text_columns=tuple(at for at, (_, type_) in enumerate(columns) if type_ == STRING),
@@ -126,6 +130,13 @@ class _RegisterFile:
 
     def put_back(self, kept: _RegisterFile) -> None:
         self.slots, self.types, self.initially_null = kept.slots, kept.types, kept.initially_null
+
+    def described(self) -> tuple[str, ...]:
+        """What stands in each register, as a text."""
+        return tuple(
+            f"{function} {stage}.{name or '*'} {offset} {self.types[at] or 'count'}"
+            for (function, stage, name, offset), at in sorted(self.slots.items(), key=lambda item: item[1])
+        )
 
     def register(self, wanted: Matched) -> int:
         function, stage, name = wanted.function, wanted.stage, wanted.name

@@ -13,6 +13,7 @@ from ostinato.cep.jit import kernels
 from ostinato.cep.nfa import counting
 from ostinato.cep.nfa.compile import CompiledSet
 from ostinato.cep.nfa.formula import Atom, Formula, evaluate
+from ostinato.cep.nfa.header import atoms_of
 from ostinato.cep.nfa.input import Released
 from ostinato.cep.nfa.ir import FINAL, FlatState, Move
 
@@ -28,6 +29,7 @@ class LinearCounter:
         self._bits = compiled.layout.bits[number]
         self._word = compiled.layout.word_of_pattern[number]
         self._mask = reduce(or_, self._bits.values(), 0)
+        self._atoms = atoms_of(compiled, number)
         self._within = compiled.patterns[number].pattern.within_ms or 0
         self._states = max(1, len(self._automaton.states) - 1)
         self._classes: dict[int, int] = {}
@@ -84,17 +86,22 @@ class LinearCounter:
         self._heads, self._key_times = self._heads[old], self._key_times[old]
         self._vectors, self._products = self._vectors[old], self._products[old]
 
-    def forget(self, watermark: int) -> None:
-        """Free what has left the window."""
+    def forget(self, watermark: int) -> Ints:
+        """Free what has left the window. Returns the codes of keys that have nothing now, and had."""
+        before = self.live_keys()
         if self._within:
             kernels(counting).sweep(
                 watermark - self._within,
                 self._heads, self._key_times, self._vectors, self._products, self._free, self._chain,
             )  # fmt: skip
+        return np.setdiff1d(before, self.live_keys(), assume_unique=True)
 
     def snapshot(self, keys: Ints) -> list[Any]:
-        """Per key: the numbers of partial matches, or the classes (as bits) and times of the window's events."""
-        bits_of = {event: bits for bits, event in self._classes.items()}
+        """Per key: the numbers of partial matches, or the classes and times of the window's events; None for nothing.
+
+        A class is the conditions that hold, as bits in the order of `header.atoms_of`.
+        """
+        bits_of = {event: self._by_atom(bits) for bits, event in self._classes.items()}
         state: list[Any] = []
         for key in keys.tolist():
             if key >= len(self._heads):
@@ -120,7 +127,7 @@ class LinearCounter:
                 self._vectors[key] = held
                 continue
             bits = np.zeros((len(held[0]), width), np.int64)
-            bits[:, self._word] = held[0]
+            bits[:, self._word] = [self._by_layout(kind) for kind in held[0]]
             times = np.array(held[1], np.int64)
             rows = np.arange(len(times), dtype=np.int64)
             matches = self.matches
@@ -128,6 +135,12 @@ class LinearCounter:
             released = Released(rows, times, np.full(len(times), key, np.int64), bits, empty, empty, None)  # type: ignore[arg-type]
             self.run(released, key + 1)
             self.matches = matches
+
+    def _by_atom(self, bits: int) -> int:
+        return sum(1 << place for place, atom in enumerate(self._atoms) if bits & self._bits[atom])
+
+    def _by_layout(self, kind: int) -> int:
+        return reduce(or_, (self._bits[atom] for place, atom in enumerate(self._atoms) if kind >> place & 1), 0)
 
     # -- classes of events -------------------------------------------------------------------------
 

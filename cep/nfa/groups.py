@@ -1,34 +1,36 @@
-"""The state of a match operator by key group: what a checkpoint holds."""
+"""The state of a match operator for checkpoints: by key group a record for each key, and what belongs to no key.
+
+A key's record is what its partial matches are (`records`), with what is counted on it behind that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ostinato.cep.batch import Strings
-from ostinato.cep.jit import kernels
-from ostinato.cep.nfa import transfer
+from ostinato.cep.batch import Batch
 from ostinato.cep.nfa.counter import LinearCounter
-from ostinato.cep.nfa.input import KeyedInput, Pending, joined_columns
-from ostinato.cep.nfa.keys import of_bytes, to_bytes
+from ostinato.cep.nfa.header import Header, Translation
+from ostinato.cep.nfa.input import KeyedInput
+from ostinato.cep.nfa.keys import of_bytes
 from ostinato.cep.nfa.matcher import Matcher
-from ostinato.cep.nfa.pools import HEAP, SLOT_SEQ, SLOT_TIME, grow, grow_list, grow_ring
-from ostinato.cep.nfa.snapshot import (
-    SnapshotError,
-    pack_array,
-    pack_vector,
-    seal,
-    unpack_array,
-    unpack_vector,
-    unseal,
-)
-from ostinato.cep.strings import hash_texts
+from ostinato.cep.nfa.pools import KEY_CHANGED, KEY_STORED, grow_list
+from ostinato.cep.nfa.records import RecordCodec
+from ostinato.cep.nfa.vectors import pack_array, pack_vector, unpack_array, unpack_vector
+from ostinato.cep.strings import gather, hash_texts
 from ostinato.patterns.types import DataType
+from ostinato.state.errors import DamagedError, SnapshotError
+from ostinato.state.operator import OperatorState, StoredState
+from ostinato.state.records import Blobs, Records
 
 Ints = npt.NDArray[np.int64]
+
+_KEYS_AT_ONCE = 1 << 15
+"""Records that are taken in together: enough to pay for the call, and little memory beside the state itself."""
 
 
 class GroupedState:
@@ -37,186 +39,170 @@ class GroupedState:
     def __init__(
         self,
         key_groups: int,
-        fingerprint: str,
+        schema: Mapping[str, DataType],
         keyed: KeyedInput,
         matcher: Matcher,
         counters: Sequence[LinearCounter],
     ) -> None:
+        """`schema`: the types of the columns that wait."""
         self._key_groups = key_groups
-        self._fingerprint = fingerprint
+        self._schema = schema
         self._input = keyed
         self._matcher = matcher
         self._counters = counters
+        self._codec = RecordCodec(matcher, keyed.texts, keyed.codec.columns)
 
-    def snapshot(self) -> dict[int, bytes]:
-        """Every key group that has state."""
-        keyed = self._input
-        waiting = keyed.waiting
+    def snapshot(self, whole: Collection[int] | None) -> OperatorState:
+        """See `ostinato.state.operator.Stateful`."""
+        self._matcher.space = grow_list(self._matcher.space, "keys", len(self._input.keys))
+        table = self._matcher.space.keys
+        live = self._live_keys()
+        everything = np.zeros(len(table), np.bool_)
+        everything[live] = True
+        codes = np.flatnonzero(everything | (table[:, KEY_CHANGED] != 0) | (table[:, KEY_STORED] != 0))
+        group_of = key_group(self._input.keys.strings(codes), self._key_groups)
+        complete = frozenset(np.unique(group_of).tolist() if whole is None else whole)
+        in_whole = np.isin(group_of, list(complete))
+        chosen = np.where(in_whole, everything[codes], table[codes, KEY_CHANGED] != 0)
+        codes, group_of, in_whole = codes[chosen], group_of[chosen], in_whole[chosen]
+        values = self._pack(codes)
+        empty = values.lengths == 0
+        # a key that has nothing now is worth a word only where something is stored of it
+        worth = ~empty | (~in_whole & (self._matcher.space.keys[codes, KEY_STORED] != 0))
+        table = self._matcher.space.keys
+        table[:, KEY_CHANGED] = 0
+        if whole is None:
+            table[:, KEY_STORED] = 0
+        table[codes, KEY_STORED] = ~empty
+        rows = np.flatnonzero(worth)
+        rows = rows[np.argsort(group_of[rows], kind="stable")]
+        ends = np.searchsorted(group_of[rows], np.arange(self._key_groups + 1))
+        keys = gather(self._input.keys.strings(codes[rows]))
+        offset = np.append(keys.start, len(keys.data))
+        records = Records(Blobs(keys.data, offset), values.take(rows))
+        groups = {
+            group: records.slice(int(ends[group]), int(ends[group + 1]))
+            for group in range(self._key_groups)
+            if ends[group] < ends[group + 1] or group in complete
+        }
+        return OperatorState(self._codec.header.encode(), groups, complete, self._pack_shared())
+
+    def restore(self, stored: StoredState) -> None:
+        """See `ostinato.state.operator.Stateful`."""
+        header = Header.decode(stored.header)
+        how = self._codec.translation(header, may_drop=stored.may_drop)
+        for shared in stored.shared:
+            self._unpack_time(shared)
+        for _, records in stored.records():
+            for begin in range(0, len(records), _KEYS_AT_ONCE):
+                self._take_in(records.slice(begin, min(len(records), begin + _KEYS_AT_ONCE)), how)
+        for shared in stored.shared:
+            self._unpack_waiting(shared, stored.owned)
+
+    # -- by key ------------------------------------------------------------------------------------
+
+    def _live_keys(self) -> Ints:
         live = [self._matcher.live_keys(), *[counter.live_keys() for counter in self._counters]]
-        codes = np.unique(np.concatenate([*live, *[part.key for part in waiting]]).astype(np.int64))
-        group_of = key_group(keyed.keys.strings(codes), self._key_groups)
-        joined = self._joined(waiting) if waiting else None
-        sealed = {}
-        for group in np.unique(group_of).tolist():
-            keys = codes[group_of == group]
-            sealed[group] = seal(
-                {
-                    "patterns": self._fingerprint,
-                    "watermark": keyed.watermark,
-                    "seq": self._matcher.seq,
-                    "keys": to_bytes(keyed.keys.strings(keys)),
-                    "waiting": None if joined is None else self._pack_waiting(joined, keys),
-                    "runs": self._pack_runs(keys),
-                    "counts": [counter.snapshot(keys) for counter in self._counters],
+        return np.unique(np.concatenate(live)).astype(np.int64)
+
+    def _pack(self, codes: Ints) -> Blobs:
+        packed = self._codec.pack(codes, self._input.watermark)
+        if not self._counters:
+            return packed
+        counted = [counter.snapshot(codes) for counter in self._counters]
+        records = []
+        for record, *states in zip(packed, *counted, strict=True):
+            if any(state is not None for state in states):
+                head = record or _NO_PARTIAL_MATCHES
+                records.append(head + msgspec.msgpack.encode(states))
+            else:
+                records.append(record)
+        return Blobs.of(records)
+
+    def _take_in(self, records: Records, how: Translation) -> None:
+        keys = self._input.keys.intern(of_bytes(list(records.keys)))
+        self._matcher.space = grow_list(self._matcher.space, "keys", len(self._input.keys))
+        ends = self._codec.unpack(records.values, keys, self._input.watermark, how)
+        self._matcher.space.keys[keys, KEY_CHANGED] = 1
+        if any(pattern.counted for pattern in how.stored.patterns):
+            self._unpack_counts(records.values, ends, keys, how)
+
+    def _unpack_counts(self, values: Blobs, ends: Ints, keys: Ints, how: Translation) -> None:
+        """Counts stand behind the partial matches, one state for each stored pattern that is counted."""
+        numbers = [number for number, pattern in enumerate(how.stored.patterns) if pattern.counted]
+        here = {counter.number: counter for counter in self._counters}
+        data, offset = values.data.tobytes(), values.offset.tolist()
+        rows, states = [], []
+        for row, (end, last) in enumerate(zip(ends.tolist(), offset[1:], strict=True)):
+            if end < last:
+                try:
+                    states.append(msgspec.msgpack.decode(data[end:last]))
+                except msgspec.DecodeError as error:
+                    raise DamagedError(f"a record of counts is damaged: {error}") from error
+                rows.append(row)
+        for place, number in enumerate(numbers):
+            counter = here.get(int(how.pattern_of[number]))
+            if counter is not None:
+                counter.restore(keys[rows], [state[place] for state in states], self._input.words)
+
+    # -- what belongs to no key --------------------------------------------------------------------
+
+    def _pack_shared(self) -> bytes:
+        keyed = self._input
+        waiting = keyed.joined()
+        return msgspec.msgpack.encode(
+            {
+                "watermark": keyed.watermark,
+                "seq": self._matcher.seq,
+                "time": None if waiting is None else pack_array(waiting.time),
+                "columns": {
+                    name: [str(self._schema[name]), *pack_vector(vector)] for name, vector in waiting.columns.items()
                 }
-            )
-        return sealed
-
-    def restore(self, groups: Mapping[int, bytes]) -> None:
-        """Put the state of key groups into an operator that has none of them."""
-        for group in sorted(groups):
-            state = unseal(groups[group])
-            if state["patterns"] != self._fingerprint:
-                raise SnapshotError("the snapshot was taken of other patterns than these")
-            keyed = self._input
-            keyed.watermark = max(keyed.watermark, state["watermark"])
-            self._matcher.seq = max(self._matcher.seq, state["seq"])
-            keys = keyed.keys.intern(of_bytes(state["keys"]))
-            if state["waiting"] is not None:
-                keyed.add(self._unpack_waiting(state["waiting"], keys))
-            self._unpack_runs(state["runs"], keys)
-            for counter, held in zip(self._counters, state["counts"], strict=True):
-                counter.restore(keys, held, keyed.words)
-
-    # -- events that wait --------------------------------------------------------------------------
-
-    def _joined(self, waiting: Sequence[Pending]) -> Pending:
-        return Pending(
-            np.concatenate([part.time for part in waiting]),
-            np.concatenate([part.key for part in waiting]),
-            np.concatenate([part.bits for part in waiting]),
-            np.concatenate([part.cells for part in waiting]),
-            np.concatenate([part.null for part in waiting]),
-            joined_columns(waiting, self._input.stored),
+                if waiting is not None
+                else {},
+            }
         )
 
-    def _pack_waiting(self, waiting: Pending, keys: Ints) -> dict[str, Any] | None:
-        rows = np.flatnonzero(np.isin(waiting.key, keys))
-        if not len(rows):
-            return None
-        cells, null = waiting.cells[rows], waiting.null[rows]
-        return {
-            "time": pack_array(waiting.time[rows]),
-            "key": pack_array(np.searchsorted(keys, waiting.key[rows]).astype(np.int64)),
-            "bits": pack_array(waiting.bits[rows]),
-            "cells": pack_array(cells),
-            "null": pack_array(null),
-            "texts": {
-                str(column): self._texts_of(cells[:, column], null[:, column])
-                for column in self._matcher.compiled.plan.text_columns
-            },
-            "columns": {name: pack_vector(waiting.columns[name].take(rows)) for name in self._input.stored},
-        }
+    def _unpack_time(self, shared: bytes) -> None:
+        state = _decode(shared)
+        self._input.watermark = max(self._input.watermark, state["watermark"])
+        self._matcher.seq = max(self._matcher.seq, state["seq"])
 
-    def _unpack_waiting(self, packed: Mapping[str, Any], keys: Ints) -> Pending:
-        cells, null = unpack_array(packed["cells"]), unpack_array(packed["null"])
-        for column, texts in packed["texts"].items():
-            cells[:, int(column)] = self._codes_of(texts)
-        types = self._matcher.store.types
-        return Pending(
-            unpack_array(packed["time"]),
-            keys[unpack_array(packed["key"])],
-            unpack_array(packed["bits"]),
-            cells,
-            null,
-            {name: unpack_vector(types[name], column) for name, column in packed["columns"].items()},
-        )
+    def _unpack_waiting(self, shared: bytes, owned: range) -> None:
+        """Let the events wait again that are this worker's now. Conditions are decided anew: they may have changed."""
+        state = _decode(shared)
+        if state["time"] is None:
+            return
+        time = unpack_array(state["time"])
+        columns = {}
+        for name in sorted(self._input.columns):
+            type_ = self._schema[name]
+            if name not in state["columns"]:
+                columns[name] = unpack_vector(type_, None, len(time))
+                continue
+            written, *packed = state["columns"][name]
+            if written != str(type_):
+                raise SnapshotError(
+                    f"column {name} was {written} when events were stored that still wait; it is {type_} now"
+                )
+            columns[name] = unpack_vector(type_, packed, len(time))
+        batch = Batch(self._input.stream, time, columns)
+        group_of = key_group(self._input.codec.encode(columns, len(batch)), self._key_groups)
+        mine = np.flatnonzero((group_of >= owned.start) & (group_of < owned.stop))
+        if len(mine):
+            self._input.process(batch.take(mine))
 
-    def _texts_of(self, codes: Ints, null: npt.NDArray[Any]) -> list[str]:
-        texts = self._input.texts.strings(np.where(null != 0, -1, codes))
-        return texts.to_list()
 
-    def _codes_of(self, texts: Sequence[str]) -> Ints:
-        return self._input.texts.intern(Strings.of(texts))
+_NO_PARTIAL_MATCHES = bytes(7)
+"""A record that holds nothing: no deadlines, no rows."""
 
-    # -- partial matches ---------------------------------------------------------------------------
 
-    def _pack_runs(self, keys: Ints) -> dict[str, Any]:
-        self._matcher.grow_seeds(keys, self._input.watermark)
-        space = self._matcher.space
-        counts = np.zeros(4, np.int64)
-        kernel = kernels(transfer)
-        kernel.count_rows(space, keys, counts)
-        node_map = np.full(len(space.nodes), -1, np.int64)
-        slot_map = np.full(len(space.slots), -1, np.int64)
-        instance_rows = np.zeros((int(counts[0]), 2 + transfer.LISTS), np.int64)
-        run_rows = np.zeros((int(counts[1]), 6), np.int64)
-        node_rows = np.zeros((len(node_map), 3), np.int64)
-        event_slots = np.zeros(len(slot_map), np.int64)
-        kernel.export_keys(space, keys, instance_rows, run_rows, node_rows, event_slots, node_map, slot_map, counts)
-        rows, slots = run_rows[:, 5].copy(), event_slots[: counts[3]]
-        patterns = np.repeat(instance_rows[:, 1], instance_rows[:, 2:].sum(axis=1))
-        registers, null = space.registers.ints[rows], space.registers.null[rows]
-        store = self._matcher.store
-        return {
-            "instances": pack_array(instance_rows),
-            "runs": pack_array(run_rows[:, :5].copy()),
-            "nodes": pack_array(node_rows[: counts[2]].copy()),
-            "events": pack_array(space.slots[slots][:, [SLOT_TIME, SLOT_SEQ]]),
-            "columns": {name: pack_vector(store.take(name, slots)) for name in store.types},
-            "registers": pack_array(registers),
-            "null": pack_array(null),
-            "texts": [
-                [pattern, register, self._texts_of(registers[own, register], null[own, register])]
-                for pattern, register, own in self._text_registers(patterns)
-            ],
-        }
-
-    def _unpack_runs(self, packed: Mapping[str, Any], keys: Ints) -> None:
-        matcher = self._matcher
-        instance_rows, runs, nodes, events = (
-            unpack_array(packed[name]) for name in ("instances", "runs", "nodes", "events")
-        )
-        run_rows = np.zeros((len(runs), 6), np.int64)
-        run_rows[:, :5] = runs
-        space = matcher.space
-        for name, rows in (("runs", runs), ("nodes", nodes), ("slots", events), ("instances", instance_rows)):
-            space = grow(space, name, len(rows) + 16)
-        space = grow_list(space, "keys", len(self._input.keys))
-        timers = len(runs) * (2 + len(matcher.compiled.tables.timer_gap)) + 16
-        space = grow_list(space, "heap", int(space.control[HEAP]) + timers)
-        space = grow_ring(space, len(keys) + 16)
-        slots, pool_rows = np.zeros(len(events), np.int64), np.zeros(len(runs), np.int64)
-        kernels(transfer).import_keys(
-            matcher.compiled.tables,
-            space,
-            keys,
-            instance_rows,
-            run_rows,
-            nodes,
-            events.reshape(-1, 2),
-            slots,
-            pool_rows,
-            self._input.watermark,
-        )
-        patterns = np.repeat(instance_rows[:, 1], instance_rows[:, 2:].sum(axis=1))
-        registers, null = unpack_array(packed["registers"]), unpack_array(packed["null"])
-        for pattern, register, texts in packed["texts"]:
-            registers[patterns == pattern, register] = self._codes_of(texts)
-        space.registers.ints[pool_rows] = registers
-        space.registers.null[pool_rows] = null
-        matcher.store.reserve(len(space.slots))
-        types: Mapping[str, DataType] = matcher.store.types
-        for name, column in packed["columns"].items():
-            matcher.store.put(slots, name, unpack_vector(types[name], column))
-        matcher.space = space
-
-    def _text_registers(self, patterns: Ints) -> list[tuple[int, int, npt.NDArray[np.bool_]]]:
-        return [
-            (pattern, register, patterns == pattern)
-            for pattern, registers in enumerate(self._matcher.compiled.plan.text_registers)
-            for register in registers
-        ]
+def _decode(shared: bytes) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = msgspec.msgpack.decode(shared)
+        return state
+    except msgspec.DecodeError as error:
+        raise DamagedError(f"the time and the waiting events of an operator are damaged: {error}") from error
 
 
 def key_group(keys: Any, groups: int) -> Ints:

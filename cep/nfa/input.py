@@ -26,7 +26,7 @@ Flags = npt.NDArray[np.uint8]
 @dataclass(slots=True)
 class Pending:
     """Events that wait: per event its time, the code of its key, its condition bits (a word per column), the cells
-    that iterative conditions read, and the columns that may be needed later."""
+    that iterative conditions read, and its columns: those that may be needed later, and those that a snapshot keeps."""
 
     time: IntArray
     key: IntArray
@@ -37,6 +37,13 @@ class Pending:
 
     def __len__(self) -> int:
         return len(self.time)
+
+
+class Waiting(NamedTuple):
+    """Events that wait, as they came: enough to take them in again."""
+
+    time: IntArray
+    columns: Mapping[str, Vector]
 
 
 class Released(NamedTuple):
@@ -58,19 +65,28 @@ class KeyedInput:
         self._compiled = compiled
         schema = schema_of(compiled.patterns[0])
         stream = compiled.patterns[0].stream
+        self.stream = stream.name
         self.codec = KeyCodec([(name, schema[name]) for name in stream.keys])
         self.columns = needed_columns(compiled)
         stored = stored_columns(compiled)
         self.stored = tuple(name for name in schema if name in stored)
+        self._kept = tuple(name for name in schema if name in self.columns)
         self.keys = Interner()
         self.texts = Interner()
         self.watermark = MIN_TIME
         self._pending: list[Pending] = []
 
     @property
-    def waiting(self) -> list[Pending]:
-        """What waits, in the order of arrival."""
-        return self._pending
+    def waiting(self) -> int:
+        """Events that wait for the watermark."""
+        return sum(len(part) for part in self._pending)
+
+    def joined(self) -> Waiting | None:
+        """The events that wait, in the order of arrival, in memory of their own; None where there are none."""
+        if not self._pending:
+            return None
+        time = np.concatenate([part.time for part in self._pending])
+        return Waiting(time, joined_columns([part.columns for part in self._pending], self._kept))
 
     def process(self, batch: Batch) -> None:
         """Take in a batch, in any order of time."""
@@ -84,13 +100,8 @@ class KeyedInput:
                 holding = predicate(condition, batch.columns, rows, memo)
                 bits[:, word] |= holding.astype(np.int64) << bit
         cells, null = self._cells(batch.columns, rows, memo)
-        columns = {name: batch.columns[name] for name in self.stored}
-        self.add(Pending(batch.time, key, bits, cells, null, columns))
-
-    def add(self, pending: Pending) -> None:
-        """Let events wait that have been through `process`, here or where a snapshot was taken."""
-        if len(pending):
-            self._pending.append(pending)
+        columns = {name: batch.columns[name] for name in self._kept}
+        self._pending.append(Pending(batch.time, key, bits, cells, null, columns))
 
     @property
     def words(self) -> int:
@@ -119,7 +130,7 @@ class KeyedInput:
         self._pending = []
         if len(rest):
             self._pending = [
-                Pending(time[rest], key[rest], bits[rest], cells[rest], null[rest], columns.rest(self.stored, rest))
+                Pending(time[rest], key[rest], bits[rest], cells[rest], null[rest], columns.rest(self._kept, rest))
             ]
         if not len(order):
             return None
@@ -155,11 +166,11 @@ def _joined(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def joined_columns(parts: Sequence[Pending], names: Sequence[str]) -> dict[str, Vector]:
-    """The waiting columns of all parts in memory of their own."""
+def joined_columns(parts: Sequence[Mapping[str, Vector]], names: Sequence[str]) -> dict[str, Vector]:
+    """The columns of all parts, one after the other, in memory of their own."""
     joined = {}
     for name in names:
-        vector = concat_vectors([part.columns[name] for part in parts])
+        vector = concat_vectors([part[name] for part in parts])
         if isinstance(vector.values, Strings):
             vector = Vector(vector.type, vector.values.compact(), vector.valid)
         joined[name] = vector

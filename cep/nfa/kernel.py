@@ -38,6 +38,7 @@ from ostinato.cep.nfa.pools import (
     INSTANCE_PRUNED_HEAD,
     INSTANCE_TAIL,
     INSTANCES_LEFT,
+    KEY_CHANGED,
     KEY_FIRST,
     KEY_RUNS,
     KEY_SEED,
@@ -191,19 +192,21 @@ def run_events(tables, machine, space, order, begin, times, keys, bits, seq, hoo
             group = space.keys[key, KEY_SEED_GROUP]
             facts = bits[row, tables.groups[group, G_WORD]]
             outcome = seed_outcome(tables, space, key, facts)
+            if outcome == STAYS and beginning < 0:
+                continue
+            space.keys[key, KEY_CHANGED] = 1
             if outcome == DIES:
                 drop_seeds(space, key)
                 idle = True
                 if beginning < 0:
                     continue
-            elif outcome == STAYS and beginning < 0:
-                continue
             elif outcome >= 0 and beginning == group and seeds < MOST_SEEDS:
                 take_by_seeds(tables, space, key, facts)
                 add_seed(tables, space, key, group, row, time, seq + position, facts)
                 continue
             else:
                 grow_seed(tables, space, key, time)
+        space.keys[key, KEY_CHANGED] = 1
         if idle and beginning >= 0 and beginning < groups and tables.groups[beginning, G_SEEDS] >= 0:
             facts = bits[row, tables.groups[beginning, G_WORD]]
             add_seed(tables, space, key, beginning, row, time, seq + position, facts)
@@ -925,6 +928,7 @@ def fire(tables, space, time):
                     return
             pop_timer(space)
             if current:
+                space.keys[instances[instance, INSTANCE_KEY], KEY_CHANGED] = 1
                 if instances[instance, INSTANCE_HELD_DEADLINE] == deadline:
                     instances[instance, INSTANCE_HELD_DEADLINE] = -1
                 expire(tables, space, instance, deadline)
@@ -941,6 +945,7 @@ def fire(tables, space, time):
             control[SWEEP_HEAD] = (control[SWEEP_HEAD] + 1) % len(space.ring)
             control[SWEEP_COUNT] -= 1
             space.keys[key, KEY_SWEEP] = 0
+            space.keys[key, KEY_CHANGED] = 1
             sweep_key(tables, space, key, sweep)
 
 

@@ -22,6 +22,7 @@ from ostinato.cep.nfa.pools import (
     HEAP,
     INSTANCE_COUNT,
     INSTANCE_PATTERN,
+    KEY_CHANGED,
     KEY_FIRST,
     KEY_SEED_GROUP,
     KEY_SEEDS,
@@ -142,6 +143,11 @@ class Matcher:
         """Codes of keys that have partial matches, or are still to be swept."""
         keys = self.space.keys
         return np.flatnonzero((keys[:, KEY_FIRST] >= 0) | (keys[:, KEY_SEEDS] > 0) | (keys[:, KEY_SWEEP] != 0))
+
+    def mark_changed(self, codes: Ints, keys: int) -> None:
+        """Have the next snapshot look at these keys; `keys` is the number of codes in use."""
+        self._grow_keys(keys)
+        self.space.keys[codes, KEY_CHANGED] = 1
 
     def renumber_keys(self, mapping: Ints) -> None:
         """Take over new codes of keys; only keys without state are gone."""

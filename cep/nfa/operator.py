@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ostinato.cep.batch import MIN_TIME, Batch
-from ostinato.cep.nfa.compile import CompiledSet, compile_patterns
+from ostinato.cep.nfa.compile import CompiledSet, compile_patterns, schema_of
 from ostinato.cep.nfa.counter import LinearCounter
 from ostinato.cep.nfa.groups import GroupedState
 from ostinato.cep.nfa.input import KeyedInput, Released
 from ostinato.cep.nfa.matcher import Matcher, MatchError
 from ostinato.cep.nfa.output import ResultReader, Select, count_batch
-from ostinato.cep.nfa.pools import MARK_DROPPED
-from ostinato.cep.nfa.snapshot import SnapshotError
+from ostinato.cep.nfa.pools import KEY_STORED, MARK_DROPPED
 from ostinato.patterns.typecheck import CheckedPattern
+from ostinato.state.operator import OperatorState, StoredState
 
-__all__ = ["MatchError", "MatchOperator", "PatternStats", "SnapshotError"]
+__all__ = ["MatchError", "MatchOperator", "PatternStats"]
 
 KEYS_BEFORE_SWEEP = 1 << 16
 """Keys that must have come since the last time before those without state are looked for and forgotten."""
@@ -66,6 +65,9 @@ class MatchOperator:
         self._counters = [LinearCounter(self.compiled, number) for number in sorted(self.compiled.linear)]
         self._matcher = Matcher(self.compiled, self._input.texts, self._input.stored)
         self._reader = ResultReader(self.compiled, self._matcher, self._input, selects or {})
+        self._state = GroupedState(
+            key_groups, schema_of(self.compiled.patterns[0]), self._input, self._matcher, self._counters
+        )
         self._keys_after_sweep = 0
 
     @property
@@ -81,7 +83,7 @@ class MatchOperator:
     @property
     def waiting(self) -> int:
         """Events that wait for the watermark."""
-        return sum(len(part) for part in self._input.waiting)
+        return self._input.waiting
 
     @property
     def keys_known(self) -> int:
@@ -132,35 +134,19 @@ class MatchOperator:
             for number, checked in enumerate(self.compiled.patterns)
         }
 
-    def snapshot(self) -> dict[int, bytes]:
-        """The state of every key group that has any, as bytes of a versioned, checksummed format."""
-        return self._state().snapshot()
+    def snapshot(self, whole: Collection[int] | None = None) -> OperatorState:
+        """See `ostinato.state.operator.Stateful`."""
+        return self._state.snapshot(whole)
 
-    def restore(self, groups: Mapping[int, bytes]) -> None:
-        """Take over the state of some key groups; the operator must be new.
-
-        Raises:
-            SnapshotError: the bytes are damaged, of another format, or of other patterns.
-        """
-        self._state().restore(groups)
-
-    def _state(self) -> GroupedState:
-        return GroupedState(self.key_groups, self._fingerprint(), self._input, self._matcher, self._counters)
-
-    def _fingerprint(self) -> str:
-        """What the meaning of stored states depends on."""
-        compiled = self.compiled
-        parts = [
-            repr((checked.pattern.name, automaton, sorted((str(a), b) for a, b in bits.items())))
-            for checked, automaton, bits in zip(compiled.patterns, compiled.automata, compiled.layout.bits, strict=True)
-        ]
-        parts.append(repr((compiled.plan.columns, compiled.plan.widths, self._input.stored, self._input.codec.columns)))
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    def restore(self, stored: StoredState) -> None:
+        """See `ostinato.state.operator.Stateful`."""
+        self._state.restore(stored)
 
     def _count(self, released: Released) -> list[Batch]:
         out = []
         for counter in self._counters:
             rows, counts = counter.run(released, len(self._input.keys))
+            self._matcher.mark_changed(released.key[released.order], len(self._input.keys))
             if len(rows):
                 checked = self.compiled.patterns[counter.number]
                 keys = self._input.decode_keys(released.key[rows])
@@ -170,9 +156,11 @@ class MatchOperator:
     def _forget_keys(self) -> None:
         """Keys without state cost memory for nothing: their codes are given to others."""
         for counter in self._counters:
-            counter.forget(self._input.watermark)
-        live = np.concatenate([self._matcher.live_keys(), *[counter.live_keys() for counter in self._counters]])
-        mapping = self._input.renumber_keys(live)
+            self._matcher.mark_changed(counter.forget(self._input.watermark), len(self._input.keys))
+        # a key that the last snapshot holds is kept until the next one has said what became of it
+        stored = np.flatnonzero(self._matcher.space.keys[:, KEY_STORED])
+        live = [self._matcher.live_keys(), stored, *[counter.live_keys() for counter in self._counters]]
+        mapping = self._input.renumber_keys(np.concatenate(live))
         self._matcher.renumber_keys(mapping)
         for counter in self._counters:
             counter.renumber_keys(mapping)

@@ -31,8 +31,9 @@ SLOT_REFS, SLOT_ROW, SLOT_TIME, SLOT_SEQ = range(4)
     INSTANCE_DONE_TAIL, INSTANCE_PRUNED_HEAD, INSTANCE_COUNT, INSTANCE_GENERATION, INSTANCE_HELD_DEADLINE,
 ) = range(11)  # fmt: skip
 # keys: their first instance (-1: none), how many runs they have, whether a sweep is due for them; their first seed (see
-# `kernel`), the group of patterns their seeds stand for, and how many they are
-KEY_FIRST, KEY_RUNS, KEY_SWEEP, KEY_SEED, KEY_SEED_GROUP, KEY_SEEDS = range(6)
+# `kernel`), the group of patterns their seeds stand for, and how many they are; whether anything may have changed since
+# the last snapshot, and whether that one holds the key
+KEY_FIRST, KEY_RUNS, KEY_SWEEP, KEY_SEED, KEY_SEED_GROUP, KEY_SEEDS, KEY_CHANGED, KEY_STORED = range(8)
 # the heap of deadlines of precise patterns
 HEAP_DEADLINE, HEAP_INSTANCE, HEAP_GENERATION = range(3)
 # the ring of keys to sweep, in order of time
@@ -130,7 +131,7 @@ def make_space(patterns: int, widest: int, width: int) -> Space:
         nodes=table(0, 4),
         slots=table(0, 4),
         instances=table(0, 11),
-        keys=table(1024, 6),
+        keys=table(1024, 8),
         heap=table(1024, 3),
         ring=table(1024, 2),
         results=table(1024, 8),

@@ -1,8 +1,17 @@
-"""Kernel: partial matches of some keys out of the pools and into others, for snapshots."""
+"""Kernel: partial matches of some keys out of the pools and into others."""
 
 from __future__ import annotations
 
-from ostinato.cep.nfa.kernel import add_gap_timers, add_sweep, add_timer, new_instance
+from ostinato.cep.nfa.kernel import (
+    add_gap_timers,
+    add_sweep,
+    add_timer,
+    drop_seeds,
+    free_instance,
+    free_run,
+    new_instance,
+    release,
+)
 from ostinato.cep.nfa.pools import (
     FREE_NODE,
     FREE_RUN,
@@ -42,7 +51,7 @@ from ostinato.cep.nfa.pools import (
 from ostinato.cep.nfa.tables import P_PRECISE, P_WITHIN
 
 ALLOCATES = False
-ENTRIES = ("count_rows", "export_keys", "import_keys")
+ENTRIES = ("count_rows", "export_keys", "import_keys", "free_keys")
 
 INSTANCES, RUNS, NODES, EVENTS = 0, 1, 2, 3
 LISTS = 3
@@ -65,7 +74,7 @@ def count_rows(space, keys, counts):
             instance = instances[instance, INSTANCE_NEXT]
 
 
-def export_keys(space, keys, instance_rows, run_rows, node_rows, event_slots, node_map, slot_map, counts):
+def export_keys(space, keys, instance_rows, run_rows, node_rows, event_slots, node_map, slot_map, counts, ends):
     """Write out what the keys have.
 
     Args:
@@ -74,14 +83,14 @@ def export_keys(space, keys, instance_rows, run_rows, node_rows, event_slots, no
         node_rows int64[n, 3]: parent, stage, event; by position in this array.
         event_slots int64[n]: the slots of the events.
         node_map, slot_map int32[...]: all -1, and -1 again afterwards.
-        counts int64[4]: how many rows of each were written.
+        counts int64[4]: how many rows of each were written; ends int64[keys, 4]: the same after each key.
     """
     instances, runs, nodes = space.instances, space.runs, space.nodes
     counts[:] = 0
     for index in range(len(keys)):
-        if keys[index] >= len(space.keys):
-            continue
-        instance = space.keys[keys[index], KEY_FIRST]
+        instance = -1
+        if keys[index] < len(space.keys):
+            instance = space.keys[keys[index], KEY_FIRST]
         while instance >= 0:
             at = counts[INSTANCES]
             counts[INSTANCES] += 1
@@ -104,6 +113,8 @@ def export_keys(space, keys, instance_rows, run_rows, node_rows, event_slots, no
                     run = runs[run, RUN_NEXT]
                 instance_rows[at, 2 + which] = counts[RUNS] - before
             instance = instances[instance, INSTANCE_NEXT]
+        for column in range(4):
+            ends[index, column] = counts[column]
     # the maps are left as they were found
     for row in range(counts[RUNS]):
         node = runs[run_rows[row, 5], RUN_NODE]
@@ -208,6 +219,32 @@ def import_keys(tables, space, keys, instance_rows, run_rows, node_rows, event_t
         set_timers(tables, space, instance, pattern)
         if control[SWEEP_AFTER] < 2**62 and space.keys[key, KEY_SWEEP] == 0:
             add_sweep(space, key, now + control[SWEEP_AFTER])
+
+
+def free_keys(space, keys):
+    """Let go of all that some keys have. Their timers stay, and find nothing; their sweeps have to be taken out."""
+    for index in range(len(keys)):
+        key = keys[index]
+        if key >= len(space.keys):
+            continue
+        drop_seeds(space, key)
+        while space.keys[key, KEY_FIRST] >= 0:
+            instance = space.keys[key, KEY_FIRST]
+            for which in range(LISTS):
+                run = first_of(space, instance, which)
+                while run >= 0:
+                    following = space.runs[run, RUN_NEXT]
+                    release(space, space.runs[run, RUN_NODE])
+                    free_run(space, run)
+                    run = following
+            # a free row must not look used
+            space.instances[instance, INSTANCE_HEAD] = -1
+            space.instances[instance, INSTANCE_DONE_HEAD] = -1
+            space.instances[instance, INSTANCE_PRUNED_HEAD] = -1
+            space.instances[instance, INSTANCE_COUNT] = 0
+            free_instance(space, instance, -1)
+        space.keys[key, KEY_RUNS] = 0
+        space.keys[key, KEY_SWEEP] = 0
 
 
 def first_of(space, instance, which):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,8 +10,7 @@ import numpy as np
 from ostinato.cep.batch import MIN_TIME, Barrier, Batch, EndOfInput, IntArray, Vector, Watermark, concat_batches
 from ostinato.cep.runtime.python_rows import expand
 from ostinato.patterns.types import TIMESTAMP
-from ostinato.state.operator import OperatorState, StoredState
-from ostinato.state.records import Records
+from ostinato.state.operator import OperatorState, Stateful, StoredState
 
 NOTHING: Sequence[Batch] = ()
 STATELESS = OperatorState()
@@ -47,19 +46,12 @@ class Operator(Protocol):
         ...
 
 
-class Matcher(Protocol):
+class Matcher(Stateful, Protocol):
     """What the graph needs of `ostinato.cep.nfa.operator.MatchOperator`."""
 
     def process(self, batch: Batch) -> None: ...
 
     def advance(self, watermark: int) -> list[Batch]: ...
-
-    @property
-    def key_groups(self) -> int: ...
-
-    def snapshot(self) -> dict[int, bytes]: ...
-
-    def restore(self, groups: Mapping[int, bytes]) -> None: ...
 
 
 class Match:
@@ -82,16 +74,13 @@ class Match:
         return [expand(batch) for batch in self._matcher.advance(watermark)]
 
     def on_barrier(self, checkpoint: int, whole: Collection[int] | None) -> OperatorState:  # noqa: ARG002 - the protocol's
-        held = self._matcher.snapshot()
-        groups = range(self._matcher.key_groups)
-        records = {group: Records.of([(b"", held[group])] if group in held else []) for group in groups}
-        return OperatorState(b"", records, groups)
+        return self._matcher.snapshot(whole)
 
     def on_end(self) -> Sequence[Batch]:
         return NOTHING
 
     def restore(self, stored: StoredState) -> None:
-        self._matcher.restore({group: value for group, records in stored.records() for _, value in records.items()})
+        self._matcher.restore(stored)
 
 
 class Canonical:

@@ -21,6 +21,7 @@ from ostinato.patterns.errors import PatternError
 from ostinato.patterns.typecheck import CheckedPattern, check_pattern
 from ostinato.patterns.types import BOOLEAN, DOUBLE, STRING, DataType
 from tests.conformance.translate import build
+from tests.support import Kept, reopened
 
 Case = Mapping[str, Any]
 
@@ -179,7 +180,8 @@ def run_case(
     Args:
         cuts: a seed; the events then come in batches of random sizes, with a watermark after each as far as the events
             to come allow.
-        restore: after every batch the operator's state goes into bytes, and a new operator goes on from them.
+        restore: after every batch a snapshot is taken, of everything or of what has changed since the one before, and
+            now and then a new operator goes on from what was kept.
         timeouts: report timed-out partial matches.
         count: give numbers of matches instead of matches.
 
@@ -193,6 +195,7 @@ def run_case(
     flush = case.get("flush", True)
     end = MAX_TIME if flush is True else max((e["ts"] for e in events), default=MIN_TIME) if flush is False else flush
     rng = random.Random(cuts)
+    kept = Kept()
     at = 0
     while at < len(events):
         size = len(events) if cuts is None else rng.randint(1, 4)
@@ -202,9 +205,9 @@ def run_case(
             for batch in operator.advance(min(event["ts"] for event in events[at:]) - 1):
                 answer.add(batch)
         if restore:
-            state = operator.snapshot()
-            operator = MatchOperator(operator.compiled)
-            operator.restore(state)
+            kept.add(operator.snapshot(() if kept.header and rng.random() < 0.8 else None))
+            if rng.random() < 0.5:
+                operator, kept = reopened(operator, kept), Kept()
     last = max((event["ts"] for event in events), default=MIN_TIME)
     for watermark in (last, end) if end > last else (last,):
         for batch in operator.advance(watermark):

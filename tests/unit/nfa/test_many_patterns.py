@@ -15,8 +15,8 @@ from ostinato.patterns.parser import parse_program
 from ostinato.patterns.typecheck import CheckedPattern, check_pattern, check_program
 from tests.conformance.cases import OWN_SEMANTICS, Case, batch_of, read_cases, schema
 from tests.conformance.cases import check_case as check
+from tests.support import Kept, reopened, rows_of, run_patterns
 from tests.support import batch_of as events_as_batch
-from tests.support import rows_of, run_patterns
 
 CASES = [
     case
@@ -47,6 +47,7 @@ def renamed(case: Case, number: int, *, timeouts: bool) -> CheckedPattern:
 def results(operator: MatchOperator, case: Case, cuts: random.Random | None) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     events = sorted(case["events"], key=lambda event: event["ts"])
+    kept = Kept()
     at = 0
     while at < len(events):
         size = cuts.randint(1, 5) if cuts else len(events)
@@ -55,9 +56,9 @@ def results(operator: MatchOperator, case: Case, cuts: random.Random | None) -> 
         for batch in operator.advance(events[at]["ts"] - 1 if at < len(events) else MAX_TIME):
             found[batch.stream] += [repr(row) for row in rows_of(batch)]
         if cuts and at < len(events):
-            state = operator.snapshot()
-            operator = MatchOperator(operator.compiled)
-            operator.restore(state)
+            kept.add(operator.snapshot(() if kept.header else None))
+            if cuts.random() < 0.5:
+                operator, kept = reopened(operator, kept), Kept()
     return dict(found)
 
 

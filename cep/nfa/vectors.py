@@ -1,49 +1,13 @@
-"""Snapshots of a match operator: per key group, as bytes of a versioned, checksummed format (msgpack, no pickle)."""
+"""Arrays and columns as plain values, for msgpack."""
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from ostinato.cep.batch import Strings, Vector, physical_dtype
 from ostinato.patterns.types import STRING, DataType
-
-_MAGIC = b"OSMO"
-FORMAT_VERSION = 1
-_HEADER = struct.Struct("<4sHI")
-
-
-class SnapshotError(Exception):
-    """A snapshot is damaged, of another format, or of other patterns."""
-
-
-def seal(state: Mapping[str, Any]) -> bytes:
-    """State as bytes: magic, version, checksum, msgpack."""
-    body = msgspec.msgpack.encode(state)
-    return _HEADER.pack(_MAGIC, FORMAT_VERSION, zlib.crc32(body)) + body
-
-
-def unseal(data: bytes) -> dict[str, Any]:
-    """The state that `seal` made the bytes of.
-
-    Raises:
-        SnapshotError: they are not such bytes, or were changed.
-    """
-    if len(data) < _HEADER.size or data[:4] != _MAGIC:
-        raise SnapshotError("these bytes are not a snapshot of a match operator")
-    _, version, checksum = _HEADER.unpack_from(data)
-    if version != FORMAT_VERSION:
-        raise SnapshotError(f"the snapshot has format {version}; this release reads format {FORMAT_VERSION}")
-    body = data[_HEADER.size :]
-    if zlib.crc32(body) != checksum:
-        raise SnapshotError("the snapshot is damaged: its checksum does not fit")
-    state: dict[str, Any] = msgspec.msgpack.decode(body)
-    return state
 
 
 def pack_array(array: np.ndarray[Any, np.dtype[Any]]) -> list[Any]:
@@ -69,8 +33,10 @@ def pack_vector(vector: Vector) -> list[Any]:
     return [pack_array(vector.array), valid]
 
 
-def unpack_vector(type_: DataType, packed: list[Any]) -> Vector:
-    """The column that `pack_vector` packed."""
+def unpack_vector(type_: DataType, packed: list[Any] | None, rows: int) -> Vector:
+    """The column that `pack_vector` packed; None: one of `rows` nulls."""
+    if packed is None:
+        return Vector.of(type_, [None] * rows)
     values, mask = packed
     valid = None if mask is None else unpack_array(mask)
     if type_ == STRING:
@@ -80,6 +46,7 @@ def unpack_vector(type_: DataType, packed: list[Any]) -> Vector:
         return Vector(type_, Strings(np.frombuffer(values[0], np.uint8).copy(), start, length), valid)
     if physical_dtype(type_).hasobject:
         held = np.empty(len(values), object)
-        held[:] = values
+        for row, value in enumerate(values):
+            held[row] = value
         return Vector(type_, held, valid)
     return Vector(type_, unpack_array(values), valid)
