@@ -7,10 +7,12 @@ pushed: `Edge.send` returns when everything downstream has dealt with the messag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from ostinato.cep.batch import MIN_TIME, Barrier, Batch, EndOfInput, Message, Watermark
+from ostinato.cep.runtime.occupation import Meter
 from ostinato.cep.runtime.operators import Operator
+from ostinato.state.operator import OperatorState, StoredState
 
 
 class Edge:
@@ -36,7 +38,13 @@ class Graph:
     def __init__(self) -> None:
         self._channels: dict[str, _Channel] = {}
         self._operators: dict[str, Operator] = {}
-        self._snapshots: dict[str, Mapping[int, bytes]] = {}
+        self._snapshots = _Snapshots()
+        self._busy: dict[str, Meter] = {}
+
+    @property
+    def busy(self) -> Mapping[str, Meter]:
+        """How long each operator has been at work, by name."""
+        return self._busy
 
     @property
     def operators(self) -> Mapping[str, Operator]:
@@ -48,55 +56,82 @@ class Graph:
         assert operator.name not in self._operators, f"two operators are called {operator.name}"
         self._operators[operator.name] = operator
         outputs = {name: self.producer(stream) for name, stream in (emits or {}).items()}
-        self._channel(reads).readers.append(_Reader(operator, outputs, self._snapshots))
+        self._busy[operator.name] = busy = Meter()
+        self._channel(reads).readers.append(_Reader(operator, outputs, self._snapshots, busy))
 
     def producer(self, stream: str) -> Edge:
         """A new way into a stream, from outside the graph."""
         return Edge(channel := self._channel(stream), channel.add_producer())
 
-    def take_snapshots(self) -> dict[str, Mapping[int, bytes]]:
-        """Operator -> key group -> state, as of the last barrier that passed."""
-        taken = dict(self._snapshots)
-        self._snapshots.clear()
+    def ask(self, whole: Mapping[str, Collection[int]] | None) -> None:
+        """Say what the next barrier is to find out: all there is (None), or what has changed, and of each operator
+        these key groups in full."""
+        self._snapshots.whole = whole
+
+    def take_snapshots(self) -> dict[str, OperatorState]:
+        """The state by operator, as of the last barrier that passed; only of those that gave any."""
+        taken, self._snapshots.taken = self._snapshots.taken, {}
         return taken
 
-    def restore(self, snapshots: Mapping[str, Mapping[int, bytes]]) -> None:
-        """Give each operator its state back."""
-        for name, groups in snapshots.items():
-            self._operators[name].restore(groups)
+    def restore(self, stored: Callable[[str], StoredState | None]) -> None:
+        """Give each operator its state back; `stored` finds it by the operator's name. Raises StateError."""
+        for name, operator in self._operators.items():
+            if (own := stored(name)) is not None:
+                operator.restore(own)
 
     def _channel(self, stream: str) -> _Channel:
         return self._channels.setdefault(stream, _Channel())
+
+
+class _Snapshots:
+    """What the barrier asks for, and what has been given."""
+
+    def __init__(self) -> None:
+        self.whole: Mapping[str, Collection[int]] | None = None
+        self.taken: dict[str, OperatorState] = {}
+
+    def take(self, operator: Operator, checkpoint: int) -> None:
+        wanted = None if self.whole is None else self.whole.get(operator.name, ())
+        state = operator.on_barrier(checkpoint, wanted)
+        if state.header or state.groups or state.shared:
+            self.taken[operator.name] = state
 
 
 class _Reader:
     """An operator reading a stream, and where its output goes."""
 
     def __init__(
-        self, operator: Operator, outputs: Mapping[str, Edge], snapshots: dict[str, Mapping[int, bytes]]
+        self, operator: Operator, outputs: Mapping[str, Edge], snapshots: _Snapshots, busy: Meter
     ) -> None:
         self._operator = operator
         self._outputs = outputs
         self._snapshots = snapshots
+        self._busy = busy
 
     def handle(self, message: Message) -> None:
         """Give the message to the operator, its output and then the message itself to those behind it."""
-        match message:
-            case Batch():
-                self._emit(self._operator.on_batch(message))
-                return
-            case Watermark(time):
-                self._emit(self._operator.on_watermark(time))
-            case Barrier(checkpoint):
-                self._snapshots[self._operator.name] = self._operator.on_barrier(checkpoint)
-            case EndOfInput():
-                self._emit(self._operator.on_end())
-        for edge in self._outputs.values():
-            edge.send(message)
-
-    def _emit(self, batches: Iterable[Batch]) -> None:
+        self._busy.start()
+        try:
+            batches = self._ask(message)
+        finally:
+            self._busy.stop()
         for batch in batches:
             self._outputs[batch.stream].send(batch)
+        if not isinstance(message, Batch):
+            for edge in self._outputs.values():
+                edge.send(message)
+
+    def _ask(self, message: Message) -> Iterable[Batch]:
+        match message:
+            case Batch():
+                return self._operator.on_batch(message)
+            case Watermark(time):
+                return self._operator.on_watermark(time)
+            case Barrier(checkpoint):
+                self._snapshots.take(self._operator, checkpoint)
+                return ()
+            case EndOfInput():
+                return self._operator.on_end()
 
 
 class _Channel:
