@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 COMMAND = str(Path(sys.executable).with_name("ostinato"))
 NAME_VARIABLE = "OSTINATO_TEST_JOB"
+RESTARTING = ("--restart", "fixed-delay")
 WAIT_SECONDS = 60.0
 """For anything that normally takes a second or two, on a machine that is busy with other tests."""
 
@@ -45,6 +46,16 @@ def eventually(
         time.sleep(every)
 
 
+def checkpoints_in(folder: str, *, interval: str = "150ms") -> list[str]:
+    """Arguments of a job with checkpoints in a directory, that begins again after every failure of a worker."""
+    return ["--checkpoint-dir", folder, "--interval", interval, *RESTARTING]
+
+
+def checkpoints_at(url: str, *, interval: str = "150ms") -> list[str]:
+    """The same with checkpoints in Redis."""
+    return ["--checkpoint-redis", url, "--interval", interval, *RESTARTING]
+
+
 class Job:
     """A job in a folder, to be started as often as it dies."""
 
@@ -55,6 +66,7 @@ class Job:
         self.name = uuid.uuid4().hex
         self.starts = 0
         self._running: list[Running] = []
+        self._faults: list[str] = []
 
     def start(
         self,
@@ -67,13 +79,16 @@ class Job:
 
         Args:
             arguments: of this start only.
-            fault: what `OSTINATO_FAULT` says; it strikes once in the life of this job.
+            fault: what `OSTINATO_FAULT` says; each of its rules strikes once in the life of this job.
             environment: more variables.
             stdout: a file descriptor; `stdout` in the folder otherwise.
         """
         own = {NAME_VARIABLE: self.name, "COLUMNS": "200", **(environment or {})}
         if fault:
-            own |= {VARIABLE: fault, MARKER_VARIABLE: str(self.folder / "struck")}
+            if fault not in self._faults:
+                self._faults.append(fault)
+            marker = self.folder / f"struck-{self._faults.index(fault)}"
+            own |= {VARIABLE: fault, MARKER_VARIABLE: str(marker)}
         log = self.folder / f"start-{self.starts}.log"
         self.starts += 1
         with log.open("wb") as errors, (self.folder / "stdout").open("ab") as out:
@@ -90,10 +105,9 @@ class Job:
         self._running.append(running)
         return running
 
-    @property
-    def struck(self) -> bool:
-        """Has the fault struck?"""
-        return (self.folder / "struck.0").exists()
+    def struck(self, fault: str, rule: int = 0) -> bool:
+        """Has a rule of a fault struck?"""
+        return (self.folder / f"struck-{self._faults.index(fault)}.{rule}").exists()
 
     def processes(self) -> list[int]:
         """All that live, zombies apart, oldest first."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.checker import Faults, Row, check, read_outputs
+from tests.faults.matrix import as_text, entry, matrix
 
 ROWS: Sequence[Row] = [{"user": user, "n": n} for n in range(4) for user in ("ada", "bob")]
 KEYS = {"alerts": ("user",)}
@@ -100,3 +101,17 @@ def test_only_published_files_are_read(tmp_path: Path) -> None:
     (tmp_path / ".alerts.jsonl.pending").write_bytes(b"2")
     (tmp_path / ".more.jsonl").write_bytes(b"3")
     assert read_outputs(tmp_path) == {"alerts": b"1"}
+
+
+def test_the_matrix_adds_up_runs() -> None:
+    entries = [
+        entry("SIGKILL", "worker", Faults()),
+        entry("SIGKILL", "worker", Faults(lost=["a", "b"])),
+        entry("SIGKILL", "supervisor", None),
+    ]
+    assert [line.split() for line in as_text(matrix(entries))] == [
+        ["fault", "where", "runs", "failed", "lost", "duplicated", "phantom", "reordered", "torn"],
+        ["SIGKILL", "supervisor", "1", "1", "0", "0", "0", "0", "0"],
+        ["SIGKILL", "worker", "2", "0", "2", "0", "0", "0", "0"],
+        ["in", "all", "3", "1", "2", "0", "0", "0", "0"],
+    ]
