@@ -79,7 +79,7 @@ def _run(spec: ProgramSpec, options: RunOptions, stop: Stop) -> int:
     laid_out = _with_sources(plan(loaded.program))
     for stream in laid_out.sources:
         check_source(stream)
-    readers = [reader_for(stream) for stream in laid_out.sources]
+    readers = [reader_for(stream, workers=options.workers) for stream in laid_out.sources]
     _refuse_overwriting(laid_out, loaded, options)
     dead_letters = DeadLetters(options.dead_letters)
     outputs = Outputs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,10 +37,15 @@ def source_for(
 
 
 def reader_for(
-    stream: Stream, columns: frozenset[str] | None = None, *, target: str | None = None, follow: bool | None = None
+    stream: Stream,
+    columns: frozenset[str] | None = None,
+    *,
+    target: str | None = None,
+    follow: bool | None = None,
+    workers: int = 1,
 ) -> Reader:
-    """The reader of a stream's source; see `source_for`."""
-    from ostinato.cep.connectors.base import CHUNK_BYTES, MAX_RECORD_BYTES
+    """The reader of a stream's source; see `source_for`. `workers`: among how many its chunks are dealt out."""
+    from ostinato.cep.connectors.base import MAX_RECORD_BYTES
     from ostinato.cep.connectors.files import unbuffered
     from ostinato.cep.connectors.reader import FileReader, Framing, StreamReader
 
@@ -52,7 +58,7 @@ def reader_for(
     framing = Framing(
         quote=ord(quote) if quote else None,
         header=options.flag("header", True) if csv else False,
-        chunk_bytes=max(1, options.number("chunk_bytes", CHUNK_BYTES)),
+        chunk_bytes=max(1, options.number("chunk_bytes", _chunk_bytes(kind, path, workers))),
         max_record_bytes=options.number("max_record_bytes", _CSV_RECORD_BYTES if csv else MAX_RECORD_BYTES),
     )
     if form == "parquet":
@@ -64,6 +70,17 @@ def reader_for(
     if kind == "stdin":
         return StreamReader(unbuffered(sys.stdin), framing)
     return FileReader(path, framing, follow=follows, from_end=from_end)
+
+
+def _chunk_bytes(kind: str, path: str, workers: int) -> int:
+    """How much is read at a time where nothing is said about it; a source that has less at the moment gives less."""
+    from ostinato.cep.connectors.base import CHUNK_BYTES, CHUNKS_PER_WORKER, PARALLEL_CHUNK_BYTES
+    from ostinato.cep.connectors.files import total_size
+
+    if workers == 1:
+        return CHUNK_BYTES
+    size = total_size(glob(path, recursive=True)) if kind == "file" else 0  # noqa: PTH207
+    return max(CHUNK_BYTES, min(PARALLEL_CHUNK_BYTES, size // (CHUNKS_PER_WORKER * workers)))
 
 
 def decoder_for(stream: Stream, columns: frozenset[str] | None = None) -> Decoder:

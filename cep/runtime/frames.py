@@ -3,7 +3,8 @@
 A frame is ``uint32 header length | header (msgpack) | padding to 8 | buffers, each padded to 8``, all little-endian.
 The header is an array ``[version, stream, rows, columns]`` with
 ``[name, type, kind, has nulls, buffer lengths...]`` for each column; the event times are the first buffer. The type is
-there for columns that are not as the reader's schema has them: those that a Python function made.
+there for columns that are not as the reader's schema has them: those that a Python function made. A column that is the
+event time itself has no buffers of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Schemas: TypeAlias = Mapping[str, Mapping[str, DataType]]
 """Stream name -> column name -> type."""
 
 _SCALARS: Mapping[str, DataType] = {str(type_): type_ for type_ in (BOOLEAN, BIGINT, DOUBLE, STRING, TIMESTAMP)}
-_TEXT, _OBJECT, _PLAIN = 0, 1, 2
+_TEXT, _OBJECT, _PLAIN, _TIME = 0, 1, 2, 3
 _LENGTH = struct.Struct("<I")
 _PAD = tuple(bytes(n) for n in range(8))
 
@@ -44,12 +45,15 @@ def schemas_of(streams: Iterable[Stream]) -> dict[str, dict[str, DataType]]:
     return found
 
 
-def encode(batch: Batch) -> list[bytes | memoryview]:
-    """The frame, in pieces to be written one after the other."""
+def encode(batch: Batch, *, compact: bool = False) -> list[bytes | memoryview]:
+    """The frame, in pieces to be written one after the other.
+
+    `compact`: the texts of each column lie one behind the other already, as `Partitioner.spread` leaves them.
+    """
     buffers: list[bytes | memoryview] = [_bytes(np.ascontiguousarray(batch.time, "<i8"))]
     columns: list[list[Any]] = []
     for name, vector in batch.columns.items():
-        kind, parts = _pack(vector)
+        kind, parts = (_TIME, []) if vector.values is batch.time else _pack(vector, compact)
         if vector.valid is not None:
             parts.append(_bytes(vector.valid))
         columns.append([name, str(vector.type), kind, vector.valid is not None, *(len(part) for part in parts)])
@@ -87,7 +91,7 @@ def decode(frame: bytes | bytearray | memoryview, schemas: Schemas) -> Batch:
             type_ = _SCALARS.get(written, OBJECT)
         parts = [cursor.take(length) for length in sizes]
         valid = np.frombuffer(parts.pop(), np.bool_) if nulls else None
-        vectors[name] = Vector(type_, _unpack(kind, type_, parts), valid)
+        vectors[name] = Vector(type_, time if kind == _TIME else _unpack(kind, type_, parts), valid)
     return Batch(stream, time, vectors)
 
 
@@ -106,10 +110,10 @@ class _Cursor:
         return self._view[begin : begin + length]
 
 
-def _pack(vector: Vector) -> tuple[int, list[bytes | memoryview]]:
+def _pack(vector: Vector, compact: bool) -> tuple[int, list[bytes | memoryview]]:
     values = vector.values
     if isinstance(values, Strings):
-        own = values.compact()
+        own = values if compact else values.compact()
         return _TEXT, [_bytes(own.length), _bytes(own.data)]
     if values.dtype == object:
         return _OBJECT, [msgspec.msgpack.encode(values.tolist())]

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ostinato.cep.connectors.base import SLACK, BadRecord, Chunk
+from ostinato.cep.connectors.base import SLACK, BadRecord, Bytes, Chunk
 from ostinato.cep.runtime.wire import Pieces
 
 
-def pack_chunk(chunk: Chunk) -> tuple[dict[str, Any], Pieces]:
-    """A chunk as plain values and bytes."""
-    head = {
+def describe_chunk(chunk: Chunk) -> dict[str, Any]:
+    """Everything of a chunk but its data, as plain values."""
+    return {
         "size": chunk.size,
         "split": chunk.split,
         "source": chunk.source,
@@ -22,6 +22,11 @@ def pack_chunk(chunk: Chunk) -> tuple[dict[str, Any], Pieces]:
         "header": chunk.header,
         "rejected": [[r.raw, r.source, r.line, r.offset, r.reason] for r in chunk.rejected],
     }
+
+
+def pack_chunk(chunk: Chunk) -> tuple[dict[str, Any], Pieces]:
+    """A chunk as plain values and bytes."""
+    head = describe_chunk(chunk)
     if isinstance(chunk.data, np.ndarray):
         return head, [chunk.data[: chunk.size + SLACK].data]
     import pyarrow
@@ -32,8 +37,8 @@ def pack_chunk(chunk: Chunk) -> tuple[dict[str, Any], Pieces]:
     return {**head, "arrow": True}, [memoryview(target.getvalue())]
 
 
-def unpack_chunk(head: Mapping[str, Any], data: memoryview) -> Chunk:
-    """The chunk that `pack_chunk` was given."""
+def unpack_chunk(head: Mapping[str, Any], data: memoryview | Bytes) -> Chunk:
+    """The chunk that `pack_chunk` or `describe_chunk` was given; it looks at `data`, which is not copied."""
     held: Any = np.frombuffer(data, np.uint8)
     if head.get("arrow"):
         import pyarrow

@@ -23,10 +23,11 @@ import numpy as np
 
 from ostinato.cep.batch import Batch, concat_batches
 from ostinato.cep.connectors.base import BadRecord, ConnectorError, Reader
-from ostinato.cep.runtime import frames, wire
+from ostinato.cep.runtime import frames, slots, wire
 from ostinato.cep.runtime.job import STATISTICS_SECONDS, Observer, Outlet
-from ostinato.cep.runtime.packing import pack_chunk
+from ostinato.cep.runtime.packing import describe_chunk, pack_chunk
 from ostinato.cep.runtime.plan import Plan
+from ostinato.cep.runtime.slots import Slots
 from ostinato.cep.runtime.sources import Ended, Entry, ReadChunk, Sources, Tick, wall_clock
 from ostinato.cep.runtime.statistics import PatternNumbers, Statistics
 from ostinato.cep.runtime.stopping import Stop, StopRequested
@@ -101,7 +102,12 @@ class ParallelJob:
         self._written = 0
         self._closing = False
         times = _initial_times(plan, readers, clock())
-        self._workers = _start(workers, {**spec, "times": times})
+        memory = slots.make(WINDOW * workers)
+        try:
+            self._slots = Slots(memory)
+            self._workers = _start(workers, {**spec, "times": times}, memory)
+        finally:
+            os.close(memory)
 
     def run(self, stop: Stop) -> None:
         """Run to the end of the input, or until `stop` is requested; the workers are gone when it returns.
@@ -157,7 +163,9 @@ class ParallelJob:
                 if isinstance(entry, ReadChunk):
                     self.statistics.bytes += entry.chunk.size
                 with contextlib.suppress(OSError):  # a dead worker is reported by its listener
-                    self._workers[number % len(self._workers)].wire.send(Kind.ENTRY, number, _packed(entry))
+                    self._workers[number % len(self._workers)].wire.send(
+                        Kind.ENTRY, number, _packed(entry, number, self._slots)
+                    )
             self._inbox.put(None)
         except ConnectorError as error:
             self._inbox.put(error)
@@ -280,9 +288,11 @@ def _initial_times(plan: Plan, readers: Sequence[Reader], now: int) -> list[dict
     return times
 
 
-def _packed(entry: Entry) -> list[bytes | bytearray | memoryview]:
+def _packed(entry: Entry, number: int, shared: Slots) -> list[bytes | bytearray | memoryview]:
     match entry:
         case ReadChunk(source, chunk, now):
+            if shared.put(number, chunk):
+                return wire.pack({"kind": "chunk", "source": source, "now": now, "chunk": describe_chunk(chunk)})
             head, pieces = pack_chunk(chunk)
             return wire.pack({"kind": "chunk", "source": source, "now": now, "chunk": head}, [pieces])
         case Tick(now, _):
@@ -291,8 +301,11 @@ def _packed(entry: Entry) -> list[bytes | bytearray | memoryview]:
             return wire.pack({"kind": "ended", "source": source, "now": now})
 
 
-def _start(count: int, spec: Mapping[str, Any]) -> list[_Worker]:
-    """Spawn the workers, each joined to the parent and to every other one by a socket of its own."""
+def _start(count: int, spec: Mapping[str, Any], memory: int) -> list[_Worker]:
+    """Spawn the workers, each joined to the parent and to every other one by a socket of its own.
+
+    `memory`: the descriptor of the slots that chunks are handed over in.
+    """
     ends: list[dict[int, socket.socket]] = [{} for _ in range(count)]
     for left in range(count):
         for right in range(left + 1, count):
@@ -302,7 +315,7 @@ def _start(count: int, spec: Mapping[str, Any]) -> list[_Worker]:
         for number in range(count):
             ours, theirs = socket.socketpair()
             peers = {str(peer): end.fileno() for peer, end in ends[number].items()}
-            process = _spawn(number, theirs.fileno(), peers)
+            process = _spawn(number, theirs.fileno(), memory, peers)
             theirs.close()
             worker = _Worker(process, Wire(ours))
             workers.append(worker)
@@ -319,12 +332,12 @@ def _start(count: int, spec: Mapping[str, Any]) -> list[_Worker]:
     return workers
 
 
-def _spawn(number: int, parent: int, peers: Mapping[str, int]) -> subprocess.Popen[bytes]:
-    arguments = [str(os.getpid()), str(parent), *(f"{peer}={fd}" for peer, fd in peers.items())]
+def _spawn(number: int, parent: int, memory: int, peers: Mapping[str, int]) -> subprocess.Popen[bytes]:
+    arguments = [str(os.getpid()), str(parent), str(memory), *(f"{peer}={fd}" for peer, fd in peers.items())]
     # A group of its own: Ctrl-C at the terminal is the parent's business, who ends the workers in good order.
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
         [sys.executable, "-m", "ostinato.cep.runtime.worker_main", str(number), *arguments],
         stdin=subprocess.DEVNULL,
-        pass_fds=[parent, *peers.values()],
+        pass_fds=[parent, memory, *peers.values()],
         process_group=0,
     )

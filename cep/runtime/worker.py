@@ -2,9 +2,11 @@
 
 Entries (chunks, ticks, ends, barriers) are numbered from 0 by the parent; entry k is admitted by worker k mod N:
 
-1. decode the chunk; this needs nothing of other entries, so all workers do it at the same time;
+1. decode the chunk, in the memory where the parent put it (`slots.py`); this needs nothing of other entries, so all
+   workers do it at the same time;
 2. when the time after entry k - 1 has come from its worker, admit the rows, and pass the time on at once;
-3. send every worker the rows of its keys, and how far the watermark has come;
+3. send every worker the rows of its keys, and how far the watermark has come; they are copies, so that the chunk's
+   memory is free;
 4. every worker deals with the rows of entry 0, 1, 2, ... in that order, so each sees its keys' rows in the order and
    with the watermarks of a single process;
 5. streams whose key changes are exchanged once more within the entry: a worker goes on when it has the rows of all;
@@ -29,6 +31,7 @@ from ostinato.cep.runtime.intake import Admitted, Decoded, Intake
 from ostinato.cep.runtime.job import Definition, make_intakes
 from ostinato.cep.runtime.packing import unpack_chunk
 from ostinato.cep.runtime.partition import Partitioner
+from ostinato.cep.runtime.slots import Slots
 from ostinato.cep.runtime.wire import Kind, Pieces, Wire
 
 STATISTICS_SECONDS = 0.5
@@ -51,12 +54,15 @@ class _Rows(NamedTuple):
 class Worker:
     """One of `workers` processes."""
 
-    def __init__(self, number: int, parent: Wire, peers: Mapping[int, Wire], job: Definition, time_state: Any) -> None:
-        """`time_state`: the sources' time before entry 0, as `Intake.time` gave it."""
+    def __init__(
+        self, number: int, parent: Wire, peers: Mapping[int, Wire], slots: Slots, job: Definition, time_state: Any
+    ) -> None:
+        """`slots`: where chunks come; `time_state`: the sources' time before entry 0, as `Intake.time` gave it."""
         self._number = number
         self._workers = len(peers) + 1
         self._parent = parent
         self._peers = peers
+        self._slots = slots
         self._delivered: list[Batch] = []
         self._assembly: Assembly = assemble(
             job.plan,
@@ -113,7 +119,8 @@ class Worker:
         head, parts = wire.unpack(payload)
         decoded = None
         if head["kind"] == "chunk":
-            decoded = self._intakes[head["source"]].decode(unpack_chunk(head["chunk"], parts[0]))
+            data = parts[0] if parts else self._slots.get(entry)
+            decoded = self._intakes[head["source"]].decode(unpack_chunk(head["chunk"], data))
         self._decoded.append((entry, head, decoded))
 
     def _admit(self, entry: int, head: Any, decoded: Decoded | None) -> None:
@@ -157,7 +164,7 @@ class Worker:
                     self._rows.setdefault((entry, stage), []).append(_Rows(worker, own))
             else:
                 head = [stage, [[d.stream, [_control(c) for c in d.controls], d.batch is not None] for d in own]]
-                batches = [frames.encode(d.batch) for d in own if d.batch is not None]
+                batches = [frames.encode(d.batch, compact=True) for d in own if d.batch is not None]
                 self._peers[worker].send(Kind.ROWS, entry, wire.pack(head, batches))
 
     def _tell_admitted(self, entry: int, head: Any, admitted: Admitted | None, state: Any) -> None:

@@ -1,7 +1,7 @@
 """The entry point of a worker process; `ostinato.cep.runtime.supervisor` starts it.
 
-Arguments: its number, the parent's process id, the descriptor of the connection to the parent, and ``peer=descriptor``
-for every other worker. What to run comes as the first message.
+Arguments: its number, the parent's process id, the descriptor of the connection to the parent, that of the memory that
+chunks come in, and ``peer=descriptor`` for every other worker. What to run comes as the first message.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def die_with(parent: int) -> None:
 
 def main(arguments: list[str]) -> None:
     """Run one worker until its parent hangs up."""
-    number, parent_id, parent_end, *peers = arguments
+    number, parent_id, parent_end, memory, *peers = arguments
     die_with(int(parent_id))
     collect_less_often()
     parent = Wire(socket.socket(fileno=int(parent_end)))
@@ -42,11 +42,13 @@ def main(arguments: list[str]) -> None:
     try:
         from ostinato.cep.compiling import on_compile
         from ostinato.cep.runtime.load import load
+        from ostinato.cep.runtime.slots import Slots
         from ostinato.cep.runtime.worker import Worker
 
         if number == "0":
             on_compile(lambda what: parent.send(Kind.STATUS, 0, wire.pack(what)))
-        Worker(int(number), parent, others, load(spec["program"]).definition, spec["times"][:]).run()
+        slots = Slots(int(memory))
+        Worker(int(number), parent, others, slots, load(spec["program"]).definition, spec["times"][:]).run()
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent has to know
         if os.environ.get("OSTINATO_DEBUG"):
             traceback.print_exc()
