@@ -100,9 +100,7 @@ class _Snapshots:
 class _Reader:
     """An operator reading a stream, and where its output goes."""
 
-    def __init__(
-        self, operator: Operator, outputs: Mapping[str, Edge], snapshots: _Snapshots, busy: Meter
-    ) -> None:
+    def __init__(self, operator: Operator, outputs: Mapping[str, Edge], snapshots: _Snapshots, busy: Meter) -> None:
         self._operator = operator
         self._outputs = outputs
         self._snapshots = snapshots

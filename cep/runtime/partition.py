@@ -70,8 +70,8 @@ class _Dealing:
         valid: Sequence[AnyArray | None] = [None] * len(self._ends)
         if vector.valid is not None:
             valid = self.array(vector.valid)
-        values: Sequence[AnyArray | Strings]
-        values = self._texts(vector.strings) if isinstance(vector.values, Strings) else self.array(vector.values)
+        held = vector.values
+        values: Sequence[AnyArray | Strings] = self._texts(held) if isinstance(held, Strings) else self.array(held)
         return [Vector(vector.type, part, mask) for part, mask in zip(values, valid, strict=True)]
 
     def array(self, values: AnyArray) -> list[AnyArray]:

@@ -110,7 +110,7 @@ def deal_texts(
             if source <= last:
                 write_word(target, place, word(data, np.uint64(source)))
             else:
-                write_bytes(target, place, data, np.uint64(source), min(8, size - copied))
+                write_bytes(target, place, data, np.uint64(source), size - copied)
             copied += 8
 
 
@@ -126,7 +126,7 @@ def write_word(target: Bytes, at: np.uint64, value: np.uint64) -> None:
     target[at + _SEVEN] = np.uint8((value >> _FIFTYSIX) & _BYTE)
 
 
-def write_bytes(target: Bytes, at: np.uint64, data: Bytes, source: np.uint64, count: int) -> None:
+def write_bytes(target: Bytes, at: np.uint64, data: Bytes, source: np.uint64, count: np.int64) -> None:
     """At most eight bytes, at the end of the data."""
-    for k in range(count):
+    for k in range(min(8, count)):
         target[at + np.uint64(k)] = data[source + np.uint64(k)]
