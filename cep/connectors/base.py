@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -167,6 +167,7 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
 class TransactionalSink(Sink, Protocol):
     """A sink whose rows are seen once the checkpoint that they belong to is complete: none is lost, none comes twice.
 
@@ -194,6 +195,9 @@ class TransactionalSink(Sink, Protocol):
 
         Publishes what `state` holds where that had not come about, and takes back everything that came later.
         """
+
+    def finish(self) -> None:
+        """The job has ended with a last `commit`: do what is only done at the end. Nothing is written any more."""
 
 
 class Options:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import orjson
 
 from ostinato.cep.connectors.base import BadRecord
 from ostinato.cep.connectors.output import LineFile
+from ostinato.cep.connectors.pending import PendingFile
+from ostinato.cep.connectors.room import Room
 
 
 class DeadLetters:
@@ -26,7 +30,7 @@ class DeadLetters:
         self.path = path
         self.count = 0
         self.first: BadRecord | None = None
-        self._output: LineFile | None = None
+        self._output: LineFile | PendingFile | None = None
 
     def write(self, records: Iterable[BadRecord]) -> None:
         """Raises SinkError where the file cannot be written."""
@@ -50,6 +54,30 @@ class DeadLetters:
     def close(self) -> None:
         if self._output is not None:
             self._output.close()
+
+
+class TransactionalDeadLetters(DeadLetters):
+    """Each bad record exactly once, seen when its checkpoint has completed; see `TransactionalSink`."""
+
+    def __init__(self, path: str, room: Room) -> None:
+        super().__init__(path)
+        self.name = f"dead letters -> {os.path.realpath(path)}"
+        self._pending = PendingFile(path, room, when_needed=True)
+        self._output = self._pending
+
+    def prepare(self, checkpoint: int) -> dict[str, Any]:  # noqa: ARG002 - files have numbers of their own
+        return {"file": self._pending.prepare(), "count": self.count}
+
+    def commit(self, state: Mapping[str, Any]) -> None:
+        self._pending.commit(state["file"])
+
+    def recover(self, state: Mapping[str, Any] | None) -> None:
+        self.count = 0 if state is None else state["count"]
+        self.first = None
+        self._pending.recover(None if state is None else state["file"])
+
+    def finish(self) -> None:
+        """Do nothing: all that was committed is in the file."""
 
 
 def to_line(record: BadRecord) -> bytes:

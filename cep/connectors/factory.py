@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from glob import glob
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ostinato.cep.connectors.base import ConnectorError, Decoder, Options, Reader, Sink, SourceError
 from ostinato.patterns.ast import Connector, Stream
 from ostinato.patterns.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from ostinato.cep.connectors.pending import PendingFile
+    from ostinato.cep.connectors.room import Room
 
 FORMATS = ("json", "csv", "tsv", "parquet", "text")
 _SYNONYMS = {"jsonl": "json", "ndjson": "json", "line": "text", "lines": "text", "log": "text", "pq": "parquet"}
@@ -135,10 +140,21 @@ def check_source(stream: Stream) -> None:
     decoder_for(stream)
 
 
-def sink_for(connector: Connector, name: str, *, target: str | None = None) -> Sink:
+def check_repeatable(stream: Stream, reader: Reader) -> None:
+    """Raise SourceError where a job that is resumed could not read again what it had read."""
+    if not getattr(reader, "repeatable", True):
+        place = stream.source.target if stream.source is not None and stream.source.target else "standard input"
+        raise SourceError(
+            f"stream {stream.name}: {place} cannot be read a second time, so a job that is resumed from a checkpoint "
+            "would miss events; read from a file, or run without checkpoints"
+        )
+
+
+def sink_for(connector: Connector, name: str, *, target: str | None = None, room: Room | None = None) -> Sink:
     """The sink of the stream `name`. A `target` takes the place of the connector's; ``-`` is standard output.
 
-    Standard output is a table where it is a terminal and no format is declared, else JSON lines.
+    Standard output is a table where it is a terminal and no format is declared, else JSON lines. With a `room` files
+    are written by `TransactionalSink`; what is no regular file (a device, a pipe) cannot be, nor can standard output.
     """
     from ostinato.cep.connectors.output import LineFile
     from ostinato.cep.connectors.sinks import CsvSink, JsonSink, TableSink
@@ -147,17 +163,38 @@ def sink_for(connector: Connector, name: str, *, target: str | None = None) -> S
     delimiter = options.text("delimiter", "\t" if form == "tsv" else ",") or ","
     append = options.flag("append")
     header = options.flag("header", not (append and path is not None and _has_content(path)))
+    transactional = room is not None and path is not None and (Path(path).is_file() or not Path(path).exists())
+    identity = f"{name} -> {os.path.realpath(path)}" if path is not None else name
     if form == "parquet":
+        assert path is not None
+        if transactional:
+            from ostinato.cep.connectors.parquet_rows import TransactionalParquet
+
+            assert room is not None
+            return TransactionalParquet(identity, path, room)
         from ostinato.cep.connectors.parquet_sink import ParquetSink
 
-        assert path is not None
         return ParquetSink(path)
-    output = LineFile.of_stream(sys.stdout, "<stdout>") if path is None else LineFile.create(path, append=append)
+    output: LineFile | PendingFile
+    if transactional:
+        from ostinato.cep.connectors.pending import PendingFile
+        from ostinato.cep.connectors.transactional import TransactionalLines
+
+        assert path is not None
+        assert room is not None
+        output = PendingFile(path, room, append=append)
+    else:
+        output = LineFile.of_stream(sys.stdout, "<stdout>") if path is None else LineFile.create(path, append=append)
+    sink: CsvSink | TableSink | JsonSink
     if form in ("csv", "tsv"):
-        return CsvSink(output, delimiter=delimiter, header=header)
-    if form == "table":
-        return TableSink(output, title=name, colour=path is None and sys.stdout.isatty())
-    return JsonSink(output)
+        sink = CsvSink(output, delimiter=delimiter, header=header)
+    elif form == "table":
+        sink = TableSink(output, title=name, colour=path is None and sys.stdout.isatty())
+    else:
+        sink = JsonSink(output)
+    if isinstance(output, LineFile):
+        return sink
+    return TransactionalLines(identity, sink, output)
 
 
 def check_sink(connector: Connector, name: str, *, target: str | None = None) -> tuple[str, str | None, Options]:

@@ -14,7 +14,7 @@ from ostinato.cep.connectors.base import SinkError, advice
 from ostinato.cep.strings import gather
 from ostinato.patterns.types import BOOLEAN, DATE, DOUBLE, STRING, TIMESTAMP, Array, DataType, Decimal, Row
 
-_GROUP_ROWS = 1 << 16
+GROUP_ROWS = 1 << 16
 """Rows that are gathered for one row group."""
 
 
@@ -35,13 +35,9 @@ class ParquetSink:
     def write(self, batch: Batch) -> None:
         if not batch.columns:
             return
-        import pyarrow
-
-        fields = [pyarrow.field(name, arrow_type(column.type)) for name, column in batch.columns.items()]
-        arrays = [to_arrow(column) for column in batch.columns.values()]
-        self._tables.append(pyarrow.Table.from_arrays(arrays, schema=pyarrow.schema(fields)))
+        self._tables.append(table_of(batch))
         self._rows += len(batch)
-        if self._rows >= _GROUP_ROWS:
+        if self._rows >= GROUP_ROWS:
             self._write_group()
 
     def _write_group(self) -> None:
@@ -83,6 +79,15 @@ class ParquetSink:
         except OSError as error:
             self._give_up()
             raise SinkError(f"cannot write {self._path}: {advice(error)}") from error
+
+
+def table_of(batch: Batch) -> Any:
+    """A batch as an Arrow table."""
+    import pyarrow
+
+    fields = [pyarrow.field(name, arrow_type(column.type)) for name, column in batch.columns.items()]
+    arrays = [to_arrow(column) for column in batch.columns.values()]
+    return pyarrow.Table.from_arrays(arrays, schema=pyarrow.schema(fields))
 
 
 def arrow_type(type_: DataType) -> Any:
