@@ -12,6 +12,10 @@ from ostinato.server import exits
 
 _COMMANDS = {
     "run": "run the patterns of a program over its input",
+    "list": "list the running jobs of this machine",
+    "savepoint": "take a savepoint of a running job; list and delete them",
+    "stop": "stop a running job with a savepoint",
+    "cancel": "end a running job at once",
     "check": "say everything that is wrong with programs",
     "fmt": "write programs in the standard form",
     "explain": "show what becomes of a pattern: automaton and conditions",

@@ -9,6 +9,9 @@ INPUT = 3
 OUTPUT = 4
 STRICT = 5
 FAILED = 6
+STATE = 7
+JOB = 8
+CANCELED = 9
 INTERRUPTED = 130
 TERMINATED = 143
 CLOSED_PIPE = 141
@@ -21,9 +24,12 @@ MEANINGS = {
     OUTPUT: "output cannot be written (a full disk, a missing folder)",
     STRICT: "--strict, and a bad event came",
     FAILED: "the run cannot go on: a cap says fail, a Python function raised, a worker died",
+    STATE: "checkpoints or a savepoint cannot be used: damaged, another job's, not there, or out of reach",
+    JOB: "there is no such running job, or it did not do what it was asked",
+    CANCELED: "cancelled by `ostinato cancel`; what came since the last checkpoint is not published",
     INTERRUPTED: "interrupted (Ctrl-C)",
     CLOSED_PIPE: "whoever read the output has closed it; nothing is said",
-    TERMINATED: "stopped by SIGTERM",
+    TERMINATED: "stopped by SIGTERM (with checkpoints: after a last one)",
 }
 """What each code says; `docs/cli.md` and the help show this table."""
 

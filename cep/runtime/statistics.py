@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ostinato.cep.connectors.base import Chunk
     from ostinato.cep.nfa.operator import PatternStats
     from ostinato.cep.runtime.intake import Admitted
+    from ostinato.cep.runtime.occupation import OperatorTimes
 
 
 @dataclass(slots=True)
@@ -31,7 +32,11 @@ class PatternNumbers:
 
 @dataclass(slots=True)
 class Statistics:
-    """Of a job: `events` were read and understood, `late` of them came too late; `bad` could not be used."""
+    """Of a job: `events` were read and understood, `late` of them came too late; `bad` could not be used.
+
+    `operators`: what the time of each went into, workers added up; `workers`: the same of each worker, by its number,
+    empty where the job runs in one process.
+    """
 
     events: int = 0
     bad: int = 0
@@ -42,6 +47,8 @@ class Statistics:
     matches: int = 0
     written: dict[str, int] = field(default_factory=dict)
     patterns: dict[str, PatternNumbers] = field(default_factory=dict)
+    operators: Mapping[str, OperatorTimes] = field(default_factory=dict)
+    workers: Sequence[Mapping[str, OperatorTimes]] = ()
 
     @property
     def events_per_second(self) -> float:
@@ -56,8 +63,10 @@ class Statistics:
 
     def set_patterns(self, workers: Iterable[Mapping[str, PatternStats | PatternNumbers]]) -> None:
         """Take the patterns' numbers over from every worker."""
-        self.patterns = {}
+        patterns: dict[str, PatternNumbers] = {}
         for worker in workers:
             for name, stats in worker.items():
-                self.patterns.setdefault(name, PatternNumbers()).add(stats)
-        self.matches = sum(numbers.matches for numbers in self.patterns.values())
+                patterns.setdefault(name, PatternNumbers()).add(stats)
+        # Whole at once: other threads may be reading.
+        self.patterns = patterns
+        self.matches = sum(numbers.matches for numbers in patterns.values())
