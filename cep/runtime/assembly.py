@@ -10,6 +10,7 @@ from ostinato.cep.batch import Batch
 from ostinato.cep.nfa.operator import MatchOperator
 from ostinato.cep.runtime.frames import decode, encode, schemas_of
 from ostinato.cep.runtime.graph import Edge, Graph
+from ostinato.cep.runtime.occupation import Meter
 from ostinato.cep.runtime.operators import Canonical, Deliver, Exchange, Match
 from ostinato.cep.runtime.partition import KEY_GROUPS, Partitioner
 from ostinato.cep.runtime.plan import Matching, Plan
@@ -42,6 +43,11 @@ class Assembly:
     sources: Mapping[str, Edge]
     matchers: Mapping[str, MatchOperator]
     exchanged: tuple[Exchanged, ...]
+
+    def working(self) -> dict[str, Meter]:
+        """How long each operator has been at work, by name; what only hands batches on to the outside left out."""
+        operators = self.graph.operators
+        return {name: meter for name, meter in self.graph.busy.items() if not isinstance(operators[name], Deliver)}
 
 
 def assemble(

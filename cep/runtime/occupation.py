@@ -13,9 +13,11 @@ input, or in handing output on. For each operator
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 SOURCES = "sources"
 OUTPUT = "output"
@@ -77,7 +79,20 @@ class Meter:
         return self._spent if began is None else self._spent + time.monotonic() - began
 
 
-def occupation(seconds: float, busy: Mapping[str, float], held_up: Mapping[str, float]) -> dict[str, OperatorTimes]:
+class Occupation(NamedTuple):
+    """What the time went into: of each operator, workers added up, and of the operators of each worker by its number,
+    empty where the job runs in one process."""
+
+    operators: Mapping[str, OperatorTimes] = MappingProxyType({})
+    workers: Sequence[Mapping[str, OperatorTimes]] = ()
+
+
+def unknown() -> Occupation:
+    """Before a job runs."""
+    return Occupation()
+
+
+def times_of(seconds: float, busy: Mapping[str, float], held_up: Mapping[str, float]) -> dict[str, OperatorTimes]:
     """The times of a process's operators.
 
     Args:
@@ -94,7 +109,7 @@ def occupation(seconds: float, busy: Mapping[str, float], held_up: Mapping[str, 
     return times
 
 
-def together(workers: list[Mapping[str, OperatorTimes]]) -> dict[str, OperatorTimes]:
+def together(workers: Iterable[Mapping[str, OperatorTimes]]) -> dict[str, OperatorTimes]:
     """The same operators of several workers, added up."""
     added: dict[str, OperatorTimes] = {}
     for worker in workers:

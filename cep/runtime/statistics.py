@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from ostinato.cep.runtime.occupation import Occupation, unknown
 
 if TYPE_CHECKING:
     from ostinato.cep.connectors.base import Chunk
     from ostinato.cep.nfa.operator import PatternStats
     from ostinato.cep.runtime.intake import Admitted
-    from ostinato.cep.runtime.occupation import OperatorTimes
 
 
 @dataclass(slots=True)
@@ -34,8 +35,7 @@ class PatternNumbers:
 class Statistics:
     """Of a job: `events` were read and understood, `late` of them came too late; `bad` could not be used.
 
-    `operators`: what the time of each went into, workers added up; `workers`: the same of each worker, by its number,
-    empty where the job runs in one process.
+    `measure` says what the time has gone into by now; any thread may ask.
     """
 
     events: int = 0
@@ -47,8 +47,7 @@ class Statistics:
     matches: int = 0
     written: dict[str, int] = field(default_factory=dict)
     patterns: dict[str, PatternNumbers] = field(default_factory=dict)
-    operators: Mapping[str, OperatorTimes] = field(default_factory=dict)
-    workers: Sequence[Mapping[str, OperatorTimes]] = ()
+    measure: Callable[[], Occupation] = field(default=unknown, repr=False, compare=False)
 
     @property
     def events_per_second(self) -> float:
