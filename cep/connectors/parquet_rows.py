@@ -140,10 +140,10 @@ class TransactionalParquet:
         self._tables: list[Any] = []
         self._held = 0
         self._schema: Any = None
-        self._rows = 0
-        self._committed = 0
-        self._size = 0
-        self._synced = 0
+        self._rows: int = 0
+        self._committed: int = 0
+        self._size: int = 0
+        self._synced: int = 0
         self._lineage = []
 
     def _drain(self) -> None:

@@ -133,11 +133,15 @@ class PendingFile:
         """
         with failing(self._said):
             self._forget()
-            if state is None:
-                self._begin()
-            else:
-                self._go_on(state, head)
-            self._sweep()
+            try:
+                if state is None:
+                    self._begin()
+                else:
+                    self._go_on(state, head)
+                self._sweep()
+            except BaseException:
+                self._forget()  # a file that is kept open stays locked
+                raise
         reached("sink.recovered")
 
     def close(self) -> None:
@@ -261,9 +265,7 @@ class PendingFile:
     def _start_over(self, state: Mapping[str, Any], there: list[_Segment], head: bytes) -> None:
         """The target is gone: what it held is, too."""
         lost = state["end"] - sum(segment.size for segment in there)
-        self._room.say(
-            f"{self._said} is gone, with {lost} bytes that were in it at the checkpoint; going on in a new one"
-        )
+        self._room.say(f"{self._said} is gone, with {lost} bytes that the checkpoint knows of; going on in a new file")
         self._open_target()
         assert self._target is not None
         self._room.write(self._said, self._target, head, 0)
