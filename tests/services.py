@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import socket
@@ -27,6 +28,7 @@ import pytest
 DURABLE = {"appendonly": "yes", "appendfsync": "always", "save": ""}
 """What a checkpoint store wants of a Redis."""
 _IMAGE = "redis:7.4-alpine"
+_WAITAOF = re.compile(rb"\*4\r\n\$7\r\nWAITAOF\r\n(?:\$\d+\r\n\d+\r\n){3}")
 _START_SECONDS = 20.0
 _MISSING = "these tests want a Redis, and there is neither Docker nor redis-server: apt-get install redis-server"
 
@@ -227,6 +229,8 @@ class Proxy:
         self.delay_seconds = delay_seconds
         self.waitaof: int | None = None
         """Pretend to a Redis that has WAITAOF (>= 7.2): the number of disks that have the write."""
+        self.hide_waitaof = False
+        """Pretend to one that has none."""
         self.requests = 0
         self._target = port
         self._open: set[socket.socket] = set()
@@ -274,11 +278,11 @@ class Proxy:
                     self.requests += 1
                     time.sleep(self.delay_seconds)
                 if self.waitaof is not None:
-                    if data.startswith(b"*4\r\n$7\r\nWAITAOF\r\n"):
-                        client.sendall(b"*2\r\n:%d\r\n:0\r\n" % self.waitaof)
-                        answered.set()
-                        continue
+                    script = b"return {%d, 0}" % self.waitaof
+                    data = _WAITAOF.sub(b"*3\r\n$4\r\nEVAL\r\n$%d\r\n%b\r\n$1\r\n0\r\n" % (len(script), script), data)
                     data = data.replace(b"$7\r\nWAITAOF\r\n", b"$3\r\nGET\r\n")
+                if self.hide_waitaof:
+                    data = data.replace(b"$7\r\nWAITAOF\r\n", b"$7\r\nNOTHING\r\n")
                 server.sendall(data)
         for end in (client, server):
             with suppress(OSError):

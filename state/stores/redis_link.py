@@ -39,6 +39,7 @@ _ADVICE: Final = {
     "READONLY": "it is a replica: give the address of the primary",
     "MISCONF": "it cannot write to its disk: free some space there and look at its log",
     "NOAUTH": "it wants a password: write redis://USER:PASSWORD@HOST:PORT/DB",
+    "Authentication required": "it wants a password: write redis://USER:PASSWORD@HOST:PORT/DB",
     "WRONGPASS": "it does not know that user or password: look at the address",
     "NOPERM": "the user may not do that: allow it the commands @read @write @scripting and the keys ostinato:*",
     "CLUSTERDOWN": "the cluster is down: look after its nodes",

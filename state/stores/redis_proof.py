@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ostinato.state.errors import DurabilityError
-from ostinato.state.stores.redis_link import Connection
+from ostinato.state.stores.redis_link import Command, Connection
 
 _ASKED: Final = ("appendonly", "appendfsync", "maxmemory-policy")
 _REMEDY: Final = (
@@ -29,6 +29,10 @@ class Proof:
     always: bool
     waits: bool
     doubt: str
+
+    @property
+    def must_wait(self) -> bool:
+        return self.waits and not self.always and not self.doubt
 
 
 async def examine(connection: Connection) -> Proof:
@@ -64,12 +68,16 @@ async def examine(connection: Connection) -> Proof:
     return Proof(False, False, f"{doubt}; {_REMEDY}")
 
 
-async def wait(connection: Connection, address: str, timeout_seconds: float) -> None:
-    """Wait until the disk has what was written on this connection. Raises DurabilityError, StoreError."""
-    (answer,) = await connection.batch(("WAITAOF", 1, 0, int(timeout_seconds * 900)))
+def waiting(timeout_seconds: float) -> Command:
+    """The command that waits until the disk has what came before it on the same connection."""
+    return ("WAITAOF", 1, 0, int(timeout_seconds * 900))
+
+
+def check_waited(answer: Any, address: str, timeout_seconds: float) -> None:
+    """Did it? Raises DurabilityError."""
     if isinstance(answer, Exception):
         raise DurabilityError(f"{address} cannot prove that it has written to its disk (WAITAOF: {answer}); {_REMEDY}")
-    if not isinstance(answer, list | tuple) or not answer or int(answer[0]) < 1:
+    if not isinstance(answer, list) or not answer or int(answer[0]) < 1:
         raise DurabilityError(
             f"{address} has not written to its disk within {timeout_seconds:g} s (WAITAOF); look after its disk"
         )
