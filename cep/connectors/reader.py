@@ -381,6 +381,9 @@ def _first_line(path: str) -> bytes:
 class StreamReader:
     """Reads a pipe, a terminal or standard input: what is there now, and Idle while nothing comes."""
 
+    repeatable = False
+    """What has been read is gone: a job that fails cannot be begun again."""
+
     def __init__(self, stream: BinaryIO, framing: Framing | None = None, *, name: str = "<stdin>") -> None:
         """`stream` must have a file descriptor; nothing may have been read ahead from it."""
         self._stream = stream

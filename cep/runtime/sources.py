@@ -110,6 +110,15 @@ class Sources:
         """Let the clock go on from `moment` (epoch ms) at least, the time that an earlier run had reached."""
         self._clock.not_before(moment)
 
+    @property
+    def repeatable(self) -> bool:
+        """Can all of them be read a second time?"""
+        return all(getattr(reader, "repeatable", True) for reader in self._readers)
+
+    def now(self) -> int:
+        """The job's clock, epoch ms."""
+        return self._clock()
+
     def close(self) -> None:
         for reader in self._readers:
             reader.close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,11 +11,26 @@ from ostinato.cep.batch import Barrier, Batch, EndOfInput, Vector, Watermark
 from ostinato.cep.runtime.graph import Graph
 from ostinato.cep.runtime.operators import Canonical, Exchange
 from ostinato.patterns.types import STRING
+from ostinato.state.operator import OperatorState, StoredState
+from ostinato.state.records import Records
 
 
 def batch(stream: str, *times: int, texts: Sequence[str | None] | None = None) -> Batch:
     columns = {} if texts is None else {"x": Vector.of(STRING, texts)}
     return Batch(stream, np.array(times, np.int64), columns)
+
+
+@dataclass
+class Held:
+    """Stored state without a store."""
+
+    header: bytes = b""
+    shared: Sequence[bytes] = ()
+    owned: range = range(128)
+    may_drop: bool = False
+
+    def records(self) -> Iterator[tuple[int, Records]]:
+        return iter(())
 
 
 class Recorder:
@@ -23,6 +39,7 @@ class Recorder:
     def __init__(self, name: str, emits: str | None = None) -> None:
         self.name = name
         self.seen: list[object] = []
+        self.whole: Collection[int] | None = ()
         self._emits = emits
 
     def on_batch(self, batch: Batch) -> Sequence[Batch]:
@@ -33,16 +50,17 @@ class Recorder:
         self.seen.append(f"watermark {watermark}")
         return []
 
-    def on_barrier(self, checkpoint: int) -> Mapping[int, bytes]:
+    def on_barrier(self, checkpoint: int, whole: Collection[int] | None) -> OperatorState:
         self.seen.append(f"barrier {checkpoint}")
-        return {0: self.name.encode()}
+        self.whole = whole
+        return OperatorState(self.name.encode())
 
     def on_end(self) -> Sequence[Batch]:
         self.seen.append("end")
         return []
 
-    def restore(self, groups: Mapping[int, bytes]) -> None:
-        self.seen.append(dict(groups))
+    def restore(self, stored: StoredState) -> None:
+        self.seen.append(stored.header)
 
 
 def test_messages_reach_the_last_operator_in_order() -> None:
@@ -87,18 +105,34 @@ def test_a_barrier_takes_the_state_of_every_operator_once_all_have_sent_it() -> 
     graph.add(Recorder("last"), "b")
     inner, outer = graph.producer("b"), graph.producer("a")
     outer.send(Barrier(1))
-    assert graph.take_snapshots() == {"first": {0: b"first"}}
+    assert {name: state.header for name, state in graph.take_snapshots().items()} == {"first": b"first"}
     inner.send(Barrier(1))
-    assert graph.take_snapshots() == {"last": {0: b"last"}}
+    assert {name: state.header for name, state in graph.take_snapshots().items()} == {"last": b"last"}
     assert graph.take_snapshots() == {}
+
+
+def test_a_barrier_asks_each_operator_for_some_groups_in_full_or_for_all() -> None:
+    graph = Graph()
+    first, last = Recorder("first", emits="b"), Recorder("last")
+    graph.add(first, "a", {"b": "b"})
+    graph.add(last, "b")
+    edge = graph.producer("a")
+    edge.send(Barrier(1))
+    assert (first.whole, last.whole) == (None, None)
+    graph.ask({"last": [3, 5]})
+    edge.send(Barrier(2))
+    assert (first.whole, last.whole) == ((), [3, 5])
 
 
 def test_state_is_given_back_by_name() -> None:
     graph = Graph()
     reader = Recorder("reader")
     graph.add(reader, "a")
-    graph.restore({"reader": {3: b"x"}})
-    assert reader.seen == [{3: b"x"}]
+    other = Recorder("other")
+    graph.add(other, "a")
+    graph.restore({"reader": Held(b"x")}.get)
+    assert reader.seen == [b"x"]
+    assert other.seen == []
 
 
 def canonical() -> Canonical:
@@ -126,11 +160,19 @@ def test_the_canonical_order_is_by_time_and_then_by_content() -> None:
 def test_the_canonical_order_survives_a_snapshot() -> None:
     order = canonical()
     order.on_batch(batch("a", 2, 1, texts=["b", "a"]))
-    state = order.on_barrier(1)
+    state = order.on_barrier(1, None)
     order.on_watermark(9)
-    order.restore(state)
+    order.restore(Held(shared=[state.shared]))
     (ready,) = order.on_watermark(9)
     assert ready.columns["x"].to_list() == ["a", "b"]
+
+
+def test_of_several_workers_rows_each_takes_those_of_its_groups() -> None:
+    kept = {b"one": batch("a", 2, 1, 4), b"other": batch("a", 3, 6)}
+    order = Canonical("a", kept.__getitem__, lambda _: b"", lambda rows: rows.time)
+    order.restore(Held(shared=[b"one", b"other"], owned=range(2, 5)))
+    (ready,) = order.on_watermark(9)
+    assert ready.time.tolist() == [2, 3, 4]
 
 
 def test_an_exchange_gives_rows_and_then_what_followed_them() -> None:
@@ -138,7 +180,7 @@ def test_an_exchange_gives_rows_and_then_what_followed_them() -> None:
     exchange.on_batch(batch("a", 1))
     exchange.on_batch(batch("a", 2))
     exchange.on_watermark(2)
-    exchange.on_barrier(7)
+    exchange.on_barrier(7, None)
     exchange.on_end()
     rows, controls = exchange.take()
     assert rows is not None

@@ -128,23 +128,6 @@ def test_any_cut_of_the_input_gives_the_same_rows(seed: int) -> None:
     assert pieces.rows == whole.rows
 
 
-def test_a_snapshot_anywhere_carries_on() -> None:
-    lines = login_lines(120)
-    chunks = cut(lines, [10] * 12)
-    whole, job = run(chunks)
-    for after in (1, 5, 11):
-        stop = Stop()
-        before = Kept(stop, after)
-        first = LocalJob(definition(), [Given(chunks)], before, clock=lambda: START_MS)
-        first.run(stop)
-        behind = Kept()
-        second = LocalJob(definition(), [Given(chunks)], behind, clock=lambda: START_MS)
-        second.restore(first.snapshot())
-        second.run(Stop())
-        assert before.rows + behind.rows == whole.rows
-    assert job.statistics.events == 120
-
-
 def test_late_rows_are_whole_and_bear_the_stream_s_name() -> None:
     lines = [
         b'{"user":"a","ts":1700000010000,"status":"FAILED"}\n',
