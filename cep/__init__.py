@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ostinato.cep.api import BadEventError, matches, run, stream
+    from ostinato.cep.functions import KeyedProcessFunction, RuntimeContext, TimeDomain, TimerService
     from ostinato.patterns.builder import Alternatives, Pattern, WithinType
     from ostinato.patterns.conditions import IterativeCondition, SimpleCondition
     from ostinato.patterns.declarations import Event, field
@@ -22,10 +23,23 @@ if TYPE_CHECKING:
     from ostinato.patterns.errors import MalformedPatternError, PatternError
     from ostinato.patterns.expressions import Expression, F, avg, col, count, first, last, lit, max_, min_, param, sum_
     from ostinato.patterns.match import Match
+    from ostinato.patterns.processes import OutputTag, process
     from ostinato.patterns.skipping import AfterMatchSkipStrategy
+    from ostinato.state.descriptors import (
+        AggregateFunction,
+        AggregatingStateDescriptor,
+        ListStateDescriptor,
+        MapStateDescriptor,
+        ReduceFunction,
+        ReducingStateDescriptor,
+        ValueStateDescriptor,
+    )
+    from ostinato.state.ttl import StateTtlConfig
+    from ostinato.state.typeinfo import Types
 
 _HOMES = {
     "ostinato.cep.api": "BadEventError matches run stream",
+    "ostinato.cep.functions": "KeyedProcessFunction RuntimeContext TimeDomain TimerService",
     "ostinato.patterns.builder": "Alternatives Pattern WithinType",
     "ostinato.patterns.conditions": "IterativeCondition SimpleCondition",
     "ostinato.patterns.declarations": "Event field",
@@ -34,12 +48,19 @@ _HOMES = {
     "ostinato.patterns.errors": "MalformedPatternError PatternError",
     "ostinato.patterns.expressions": "Expression F avg col count first last lit max_ min_ param sum_",
     "ostinato.patterns.match": "Match",
+    "ostinato.patterns.processes": "OutputTag process",
     "ostinato.patterns.skipping": "AfterMatchSkipStrategy",
+    "ostinato.state.descriptors": "AggregateFunction AggregatingStateDescriptor ListStateDescriptor MapStateDescriptor "
+    "ReduceFunction ReducingStateDescriptor ValueStateDescriptor",
+    "ostinato.state.ttl": "StateTtlConfig",
+    "ostinato.state.typeinfo": "Types",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "AfterMatchSkipStrategy",
+    "AggregateFunction",
+    "AggregatingStateDescriptor",
     "Alternatives",
     "BadEventError",
     "DeclaredPattern",
@@ -48,12 +69,24 @@ __all__ = [
     "Expression",
     "F",
     "IterativeCondition",
+    "KeyedProcessFunction",
+    "ListStateDescriptor",
     "MalformedPatternError",
+    "MapStateDescriptor",
     "Match",
+    "OutputTag",
     "Pattern",
     "PatternError",
+    "ReduceFunction",
+    "ReducingStateDescriptor",
+    "RuntimeContext",
     "SimpleCondition",
+    "StateTtlConfig",
     "Time",
+    "TimeDomain",
+    "TimerService",
+    "Types",
+    "ValueStateDescriptor",
     "WithinType",
     "avg",
     "col",
@@ -69,6 +102,7 @@ __all__ = [
     "min_",
     "param",
     "pattern",
+    "process",
     "run",
     "stream",
     "sum_",

@@ -20,10 +20,11 @@ from ostinato.patterns.decorators import DeclaredPattern
 from ostinato.patterns.durations import DurationLike
 from ostinato.patterns.errors import PatternError, Problem
 from ostinato.patterns.parser import parse_program
+from ostinato.patterns.processes import check_processes, declared_processes, streams_of
 from ostinato.patterns.typecheck import check_program
 
 Source: TypeAlias = "type[Event] | ast.Stream"
-AnyPattern: TypeAlias = "DeclaredPattern | Pattern | ast.Pattern | str"
+AnyPattern: TypeAlias = "DeclaredPattern | Pattern | ast.Pattern | str | type"
 Row: TypeAlias = dict[str, Any]
 
 
@@ -41,7 +42,8 @@ def matches(
     """The matches of one pattern in some events.
 
     Args:
-        pattern: a decorated function, a pattern of the builder, or the text of a ``.cep`` file with one pattern.
+        pattern: a decorated function, a decorated process function, a pattern of the builder, or the text of a
+            ``.cep`` file with one pattern.
         events: in the order in which they arrive.
         on: the stream that a pattern of the builder reads.
         params: values of the text's parameters.
@@ -80,7 +82,7 @@ def run(
         PatternError: a pattern is wrong.
         BadEventError: an event does not fit its stream.
     """
-    listed = [patterns] if isinstance(patterns, (str, DeclaredPattern, Pattern, ast.Pattern)) else patterns
+    listed = [patterns] if isinstance(patterns, (str, type, DeclaredPattern, Pattern, ast.Pattern)) else patterns
     job = _loaded(listed, on, params).definition
     names = [stream.name for stream in job.plan.sources]
     if not isinstance(events, Mapping):
@@ -115,11 +117,17 @@ def _loaded(patterns: Sequence[AnyPattern], on: Source | None, params: Mapping[s
     """The patterns as one checked program."""
     declarations: dict[str, ast.Declaration] = {}
     declared = []
+    functions = declared_processes(each for each in patterns if isinstance(each, type))
+    for stream_ in streams_of(functions):
+        declarations[f"stream {stream_.name}"] = stream_
     source = on if on is None or isinstance(on, ast.Stream) else on.__stream__
     if source is not None:
         declarations[f"stream {source.name}"] = source
     for number, pattern in enumerate(patterns, 1):
-        if isinstance(pattern, str):
+        if isinstance(pattern, type):
+            if "__process__" not in vars(pattern):
+                raise PatternError(Problem(f"{pattern.__name__} is no pattern", hint="decorate it with cep.process"))
+        elif isinstance(pattern, str):
             for each in parse_program(pattern).declarations:
                 declarations[f"{type(each).__name__} {getattr(each, 'name', id(each))}"] = each
         elif isinstance(pattern, DeclaredPattern):
@@ -136,7 +144,7 @@ def _loaded(patterns: Sequence[AnyPattern], on: Source | None, params: Mapping[s
                 pattern = pattern.to_ast("matches" if len(patterns) == 1 else f"matches_{number}", source)
             declarations[f"pattern {pattern.name}"] = pattern
     checked = check_program(ast.Program(tuple(declarations.values())), params or {})
-    return Loaded(checked, tuple(declared), whole_rows=False)
+    return Loaded(checked, tuple(declared), whole_rows=False, processes=check_processes(functions, checked))
 
 
 class _Given:

@@ -197,6 +197,13 @@ class Watermark:
 
 
 @dataclass(frozen=True, slots=True)
+class Clock:
+    """The job's clock has come to `now` (epoch ms). Sent only where somebody goes by it."""
+
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
 class Barrier:
     """Everything before it belongs to checkpoint `id`, nothing after it does."""
 
@@ -208,4 +215,4 @@ class EndOfInput:
     """Nothing comes any more; it follows a watermark of MAX_TIME."""
 
 
-Message: TypeAlias = Batch | Watermark | Barrier | EndOfInput
+Message: TypeAlias = Batch | Watermark | Clock | Barrier | EndOfInput

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ostinato.cep.batch import Batch
@@ -14,9 +15,13 @@ from ostinato.cep.runtime.occupation import Meter
 from ostinato.cep.runtime.operators import Canonical, Deliver, Exchange, Match
 from ostinato.cep.runtime.partition import KEY_GROUPS, Partitioner
 from ostinato.cep.runtime.plan import Matching, Plan
+from ostinato.cep.runtime.process import Process
+from ostinato.state.backends.base import Backend
+from ostinato.state.backends.memory import MemoryBackend
 
 if TYPE_CHECKING:
     from ostinato.cep.nfa.output import Select
+    from ostinato.cep.runtime.job import StateBackend
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class Assembly:
         graph: all operators.
         sources: the way in for each source stream.
         matchers: by the stream they read.
+        whole: the streams that process functions read, who may look at any column.
         exchanged: derived streams that change workers, by stage, then in the plan's order.
     """
 
@@ -43,6 +49,11 @@ class Assembly:
     sources: Mapping[str, Edge]
     matchers: Mapping[str, MatchOperator]
     exchanged: tuple[Exchanged, ...]
+    whole: frozenset[str] = frozenset()
+
+    def columns(self, stream: str) -> frozenset[str] | None:
+        """The columns of a stream that are read; None for all of them."""
+        return None if stream in self.whole else self.matchers[stream].columns
 
     def working(self) -> dict[str, Meter]:
         """How long each operator has been at work, by name; what only hands batches on to the outside left out."""
@@ -57,6 +68,8 @@ def assemble(
     selects: Mapping[str, Select] | None = None,
     workers: int = 1,
     key_groups: int = KEY_GROUPS,
+    state: StateBackend | None = None,
+    worker: int = 0,
 ) -> Assembly:
     """Make and join the operators of one of `workers` processes.
 
@@ -66,6 +79,8 @@ def assemble(
         selects: for patterns whose rows a Python function makes, by pattern.
         workers: with more than one, streams whose key changes go through an exchange.
         key_groups: over how many groups keys are spread.
+        state: where process functions keep their state; in memory by default.
+        worker: which of the processes this is.
     """
     graph = Graph()
     made: dict[str, MatchOperator] = {}
@@ -86,6 +101,15 @@ def assemble(
             groups = Partitioner(keys, workers, key_groups).key_groups if workers > 1 else None
             graph.add(Canonical(stream, lambda held: decode(held, schemas), _store, groups), reads, {stream: ordered})
             reads = ordered
+        for process in matching.processes:
+            backend = _backend(state, plan, process.name, workers, worker)
+            given = {each.name: each.name for each in process.outputs}
+            operator_ = Process(
+                process, backend, key_groups=key_groups, store=_store, load=lambda held: decode(held, schemas)
+            )
+            graph.add(operator_, reads, given)
+        if not matching.patterns:
+            continue
         own = {
             checked.pattern.name: select
             for checked in matching.patterns
@@ -99,7 +123,22 @@ def assemble(
         graph.add(Deliver(stream, deliver), stream)
     sources = {stream.name: graph.producer(stream.name) for stream in plan.sources}
     exchanged.sort(key=lambda each: each.matching.stage)
-    return Assembly(graph, sources, made, tuple(exchanged))
+    whole = frozenset(matching.stream.name for matching in plan.matchings if matching.processes)
+    return Assembly(graph, sources, made, tuple(exchanged), whole)
+
+
+def _backend(state: StateBackend | None, plan: Plan, process: str, workers: int, worker: int) -> Backend:
+    """Where a process function keeps its state."""
+    if state is None or state.kind == "memory":
+        return MemoryBackend()
+    from ostinato.state.backends.rocksdb import RocksDBBackend
+
+    folder = None if state.directory is None else Path(state.directory) / f"worker-{worker}" / process
+    if state.memory_bytes is None:
+        return RocksDBBackend(folder)
+    processes = sum(len(matching.processes) for matching in plan.matchings)
+    share = state.memory_bytes // (workers * processes)
+    return RocksDBBackend(folder, cache_bytes=share // 2, write_buffer_bytes=share // 4)
 
 
 def _store(batch: Batch) -> bytes:

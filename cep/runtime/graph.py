@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from ostinato.cep.batch import MIN_TIME, Barrier, Batch, EndOfInput, Message, Watermark
+from ostinato.cep.batch import MIN_TIME, Barrier, Batch, Clock, EndOfInput, Message, Watermark
 from ostinato.cep.runtime.occupation import Meter
-from ostinato.cep.runtime.operators import Operator
+from ostinato.cep.runtime.operators import Clocked, Operator
 from ostinato.state.operator import OperatorState, StoredState
 
 
@@ -125,6 +125,8 @@ class _Reader:
                 return self._operator.on_batch(message)
             case Watermark(time):
                 return self._operator.on_watermark(time)
+            case Clock(now):
+                return self._operator.on_clock(now) if isinstance(self._operator, Clocked) else ()
             case Barrier(checkpoint):
                 self._snapshots.take(self._operator, checkpoint)
                 return ()
@@ -139,6 +141,7 @@ class _Channel:
         self.readers: list[_Reader] = []
         self._watermarks: list[int] = []
         self._watermark = MIN_TIME
+        self._clock = 0
         self._waiting: dict[Barrier | EndOfInput, int] = {}
 
     def add_producer(self) -> int:
@@ -157,6 +160,10 @@ class _Channel:
                     return
                 self._watermark = lowest
                 message = Watermark(lowest)
+            case Clock(now):  # all producers are told the same, and the first who passes it on is right
+                if now <= self._clock:
+                    return
+                self._clock = now
             case _:
                 arrived = self._waiting.pop(message, 0) + 1
                 if arrived < len(self._watermarks):

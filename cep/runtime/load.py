@@ -8,22 +8,24 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ostinato.cep.runtime.plan import LATE, plan, streams_made
+from ostinato.cep.runtime.plan import LATE, Maker, Plan, plan, streams_made
 from ostinato.patterns import ast
 from ostinato.patterns.errors import PatternError, Problem, did_you_mean
 from ostinato.patterns.parser import parse_program
+from ostinato.patterns.processes import check_processes, collect_processes, streams_of
 from ostinato.patterns.typecheck import CheckedProgram, check_program
 
 if TYPE_CHECKING:
     from ostinato.cep.runtime.job import Definition
     from ostinato.patterns.decorators import DeclaredPattern
+    from ostinato.patterns.processes import CheckedProcess, DeclaredProcess
 
 
 class ConnectorSpec(msgspec.Struct, frozen=True):
@@ -66,6 +68,12 @@ class Loaded:
     program: CheckedProgram
     declared: tuple[DeclaredPattern, ...]
     whole_rows: bool
+    processes: tuple[CheckedProcess, ...] = ()
+
+    @property
+    def plan(self) -> Plan:
+        """The job laid out. Raises PatternError where it reads its own output in a circle."""
+        return plan(self.program, self.processes)
 
     @property
     def definition(self) -> Definition:
@@ -78,7 +86,7 @@ class Loaded:
             for declared in self.declared
             if not declared.ast.emit and not declared.ast.count
         }
-        return Definition(plan(self.program), selects, self.whole_rows)
+        return Definition(self.plan, selects, self.whole_rows)
 
 
 def read_spec(
@@ -127,30 +135,35 @@ def load(spec: ProgramSpec | Mapping[str, Any]) -> Loaded:
     if not isinstance(spec, ProgramSpec):
         spec = msgspec.convert(spec, ProgramSpec)
     declared: tuple[DeclaredPattern, ...] = ()
+    functions: tuple[DeclaredProcess, ...] = ()
     if spec.text is not None:
         program = parse_program(spec.text, spec.path)
     else:
-        program, declared = _load_module(spec.path)
+        program, declared, functions = _load_module(spec.path)
     try:
-        checked = check_program(_with_inputs(program, spec.inputs), spec.params)
+        checked = check_program(_with_inputs(program, spec.inputs, functions), spec.params)
+        processes = check_processes(functions, checked)
     except PatternError as error:
         raise error.located(spec.text, spec.path) if spec.text is not None else error from None
-    return Loaded(_with_outputs(checked, spec.outputs), declared, spec.whole_rows)
+    return Loaded(_with_outputs(checked, spec.outputs, processes), declared, spec.whole_rows, processes)
 
 
-def readable_streams(program: ast.Program) -> list[str]:
-    """The declared streams that patterns read and no pattern makes."""
+def readable_streams(program: ast.Program, functions: Sequence[DeclaredProcess] = ()) -> list[str]:
+    """The declared streams that are read and that nothing makes."""
     made = {pattern.into or pattern.name for pattern in program.patterns}
     made |= {pattern.timeouts_into for pattern in program.patterns if pattern.timeouts_into}
-    read = {pattern.on for pattern in program.patterns}
+    made |= {stream.name for function in functions for stream in function.outputs}
+    read = {pattern.on for pattern in program.patterns} | {function.on for function in functions}
     return [stream.name for stream in program.streams if stream.name in read - made]
 
 
-def _with_inputs(program: ast.Program, inputs: Mapping[str, ConnectorSpec]) -> ast.Program:
+def _with_inputs(
+    program: ast.Program, inputs: Mapping[str, ConnectorSpec], functions: Sequence[DeclaredProcess]
+) -> ast.Program:
     """The program with other sources for some streams."""
     if not inputs:
         return program
-    known = readable_streams(program)
+    known = readable_streams(program, functions)
     chosen = {}
     for name, connector in inputs.items():
         if name == "" and len(known) != 1:
@@ -169,13 +182,16 @@ def _with_inputs(program: ast.Program, inputs: Mapping[str, ConnectorSpec]) -> a
     return ast.Program(declarations)
 
 
-def _with_outputs(checked: CheckedProgram, outputs: Mapping[str, ConnectorSpec]) -> CheckedProgram:
+def _with_outputs(
+    checked: CheckedProgram, outputs: Mapping[str, ConnectorSpec], processes: Sequence[CheckedProcess]
+) -> CheckedProgram:
     """The program with other sinks for some streams."""
     if not outputs:
         return checked
-    made = dict.fromkeys(name for pattern in checked.patterns for name in streams_made(pattern))
+    makers: list[Maker] = [*checked.patterns, *processes]
+    made = dict.fromkeys(name for maker in makers for name in streams_made(maker))
     known = [*made, *(stream + LATE for stream in checked.streams if stream not in made)]
-    read = {pattern.stream.name for pattern in checked.patterns}
+    read = {maker.stream.name for maker in makers}
     likely = list(dict.fromkeys([*(output.stream for output in checked.outputs), *(n for n in made if n not in read)]))
     chosen = {}
     for name, connector in outputs.items():
@@ -202,8 +218,8 @@ def _merged(declared: ast.Connector | None, given: ConnectorSpec) -> ast.Connect
     return ast.Connector(given.kind, given.target, format_, tuple(options.items()))
 
 
-def _load_module(path: str) -> tuple[ast.Program, tuple[DeclaredPattern, ...]]:
-    """Run a Python file and collect its streams and patterns."""
+def _load_module(path: str) -> tuple[ast.Program, tuple[DeclaredPattern, ...], tuple[DeclaredProcess, ...]]:
+    """Run a Python file and collect its streams, patterns and process functions."""
     from ostinato.patterns.decorators import collect
 
     file = Path(path).resolve()
@@ -225,7 +241,9 @@ def _load_module(path: str) -> tuple[ast.Program, tuple[DeclaredPattern, ...]]:
         where = f"{path}:{frames[-1].lineno}" if frames else path
         raise LoadError(f"{where}: {type(error).__name__}: {error}") from error
     streams, patterns = collect(vars(module))
-    if not patterns:
+    functions = collect_processes(vars(module))
+    if not patterns and not functions:
         hint = "decorate a function with @cep.pattern(...) at the top level of the module"
         raise PatternError(Problem("there is no pattern in it", hint=hint), filename=path)
-    return ast.Program((*streams, *(pattern.ast for pattern in patterns))), patterns
+    declared = dict.fromkeys((*streams, *streams_of(functions)))
+    return ast.Program((*declared, *(pattern.ast for pattern in patterns))), patterns, functions

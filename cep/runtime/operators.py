@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ostinato.cep.batch import MIN_TIME, Barrier, Batch, EndOfInput, IntArray, Vector, Watermark, concat_batches
+from ostinato.cep.batch import MIN_TIME, Barrier, Batch, Clock, EndOfInput, IntArray, Vector, Watermark, concat_batches
 from ostinato.cep.runtime.python_rows import expand
 from ostinato.patterns.types import TIMESTAMP
 from ostinato.state.operator import OperatorState, Stateful, StoredState
@@ -43,6 +43,15 @@ class Operator(Protocol):
 
     def restore(self, stored: StoredState) -> None:
         """Go on from stored state; see `ostinato.state.operator.Stateful.restore`."""
+        ...
+
+
+@runtime_checkable
+class Clocked(Protocol):
+    """An operator that goes by the job's clock."""
+
+    def on_clock(self, now: int) -> Sequence[Batch]:
+        """The clock shows `now` (epoch ms); it never goes back."""
         ...
 
 
@@ -146,7 +155,7 @@ class Exchange:
     def __init__(self, stream: str) -> None:
         self.name = f"{stream}.exchange"
         self._batches: list[Batch] = []
-        self._controls: list[Watermark | Barrier | EndOfInput] = []
+        self._controls: list[Watermark | Clock | Barrier | EndOfInput] = []
 
     def on_batch(self, batch: Batch) -> Sequence[Batch]:
         self._batches.append(batch)
@@ -154,6 +163,10 @@ class Exchange:
 
     def on_watermark(self, watermark: int) -> Sequence[Batch]:
         self._controls.append(Watermark(watermark))
+        return NOTHING
+
+    def on_clock(self, now: int) -> Sequence[Batch]:
+        self._controls.append(Clock(now))
         return NOTHING
 
     def on_barrier(self, checkpoint: int, whole: Collection[int] | None) -> OperatorState:  # noqa: ARG002
@@ -166,7 +179,7 @@ class Exchange:
 
     def restore(self, stored: StoredState) -> None: ...
 
-    def take(self) -> tuple[Batch | None, list[Watermark | Barrier | EndOfInput]]:
+    def take(self) -> tuple[Batch | None, list[Watermark | Clock | Barrier | EndOfInput]]:
         """The rows since the last call, then the control messages that follow them."""
         batches, controls = self._batches, self._controls
         self._batches, self._controls = [], []

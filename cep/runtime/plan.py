@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from ostinato.patterns.ast import Stream
 from ostinato.patterns.errors import PatternError, Problem
+from ostinato.patterns.processes import CheckedProcess
 from ostinato.patterns.typecheck import CheckedPattern, CheckedProgram
 from ostinato.patterns.typed import Current
+
+Maker: TypeAlias = CheckedPattern | CheckedProcess
+"""What reads one stream and makes others."""
 
 LATE = ".late"
 """What the stream of a stream's late rows is called behind its name."""
@@ -16,7 +21,7 @@ LATE = ".late"
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """The patterns over one stream: they share one matcher.
+    """The patterns over one stream, which share one matcher, and the process functions that read it.
 
     `merged`: the stream comes from several producers, or from workers that do not own its keys (`rekeyed`), so that
     its rows are brought into one order first. `stage`: how many exchanges between workers come before it. `emits` are
@@ -29,6 +34,7 @@ class Matching:
     rekeyed: bool
     emits: tuple[str, ...]
     stage: int
+    processes: tuple[CheckedProcess, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,34 +55,41 @@ class Plan:
     delivered: tuple[str, ...]
     stages: int
 
+    @property
+    def clocked(self) -> bool:
+        """Does anything in it go by the job's clock, besides the sources?"""
+        return any(matching.processes for matching in self.matchings)
 
-def plan(program: CheckedProgram) -> Plan:
+
+def plan(program: CheckedProgram, processes: Sequence[CheckedProcess] = ()) -> Plan:
     """Lay out the job of a program.
 
-    Every stream that an ``output`` names is delivered, and every one that no pattern reads.
+    Every stream that an ``output`` names is delivered, and every one that nothing reads.
 
     Raises:
         PatternError: patterns read each other's matches in a circle, or there is nothing to run.
     """
-    if not program.patterns:
+    makers_of_all: list[Maker] = [*program.patterns, *processes]
+    if not makers_of_all:
         raise PatternError(Problem("there is no pattern to run", hint="add `pattern NAME on STREAM match ...`"))
-    reading: dict[str, list[CheckedPattern]] = {}
-    producing: dict[str, list[CheckedPattern]] = {}
-    for checked in program.patterns:
-        reading.setdefault(checked.stream.name, []).append(checked)
-        for name in streams_made(checked):
-            producing.setdefault(name, []).append(checked)
+    reading: dict[str, list[Maker]] = {}
+    producing: dict[str, list[Maker]] = {}
+    for maker in makers_of_all:
+        reading.setdefault(maker.stream.name, []).append(maker)
+        for name in streams_made(maker):
+            producing.setdefault(name, []).append(maker)
     stages: dict[str, int] = {}
     matchings = []
-    for stream in _in_order(program, reading, producing):
+    for stream in _in_order(makers_of_all, reading, producing):
         makers = producing.get(stream, [])
-        rekeyed = any(not _stays_with_its_key(maker, stream) for maker in makers)
+        rekeyed = any(not _stays_with_its_key(each, stream) for each in makers)
         merged = rekeyed or len(makers) > 1
-        stages[stream] = max((stages[maker.stream.name] for maker in makers), default=0) + int(rekeyed)
-        patterns = tuple(reading[stream])
+        stages[stream] = max((stages[each.stream.name] for each in makers), default=0) + int(rekeyed)
+        readers = reading[stream]
+        patterns = tuple(each for each in readers if isinstance(each, CheckedPattern))
+        own = tuple(each for each in readers if isinstance(each, CheckedProcess))
         emits = tuple(dict.fromkeys(name for checked in patterns for name in streams_made(checked)))
-        source = patterns[0].stream
-        matchings.append(Matching(source, patterns, merged, rekeyed, emits, stages[stream]))
+        matchings.append(Matching(readers[0].stream, patterns, merged, rekeyed, emits, stages[stream], own))
     streams = dict(program.streams)
     for checked in program.patterns:
         for name in streams_made(checked):
@@ -92,15 +105,18 @@ def plan(program: CheckedProgram) -> Plan:
     )
 
 
-def streams_made(checked: CheckedPattern) -> Iterable[str]:
-    """The streams that a pattern's matches and timeouts become."""
+def streams_made(checked: Maker) -> Iterable[str]:
+    """The streams that a pattern's matches and timeouts become, or that a process function gives."""
+    if isinstance(checked, CheckedProcess):
+        yield from (stream.name for stream in checked.outputs)
+        return
     yield checked.output_stream.name
     if checked.pattern.timeouts_into is not None:
         yield checked.pattern.timeouts_into
 
 
 def _in_order(
-    program: CheckedProgram, reading: Mapping[str, list[CheckedPattern]], producing: Mapping[str, list[CheckedPattern]]
+    makers: Sequence[Maker], reading: Mapping[str, list[Maker]], producing: Mapping[str, list[Maker]]
 ) -> list[str]:
     """The streams that are read, each after those it is made of."""
     order: list[str] = []
@@ -111,7 +127,8 @@ def _in_order(
             return
         if stream in open_:
             circle = " -> ".join([*open_[open_.index(stream) :], stream])
-            span = reading[stream][0].pattern.span
+            first = reading[stream][0]
+            span = first.pattern.span if isinstance(first, CheckedPattern) else None
             raise PatternError(Problem(f"patterns read their own matches in a circle: {circle}", span))
         open_.append(stream)
         for maker in producing.get(stream, []):
@@ -119,13 +136,15 @@ def _in_order(
         open_.pop()
         order.append(stream)
 
-    for checked in program.patterns:
-        visit(checked.stream.name)
+    for each in makers:
+        visit(each.stream.name)
     return order
 
 
-def _stays_with_its_key(maker: CheckedPattern, stream: str) -> bool:
+def _stays_with_its_key(maker: Maker, stream: str) -> bool:
     """Do the rows of a derived stream have the very key of the stream they were made of?"""
+    if isinstance(maker, CheckedProcess):
+        return False  # nobody knows what a function gives
     derived = maker.output_stream if maker.output_stream.name == stream else None
     if derived is None:
         return False

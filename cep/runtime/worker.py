@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ostinato.cep.batch import Barrier, Batch, EndOfInput, Message, Watermark
+from ostinato.cep.batch import MAX_TIME, Barrier, Batch, Clock, EndOfInput, Message, Watermark
 from ostinato.cep.runtime import frames, wire
 from ostinato.cep.runtime.assembly import Assembly, assemble
 from ostinato.cep.runtime.intake import Admitted, Decoded, Intake
@@ -70,7 +70,10 @@ class Worker:
             selects=job.selects,
             workers=self._workers,
             key_groups=job.key_groups,
+            state=job.state,
+            worker=number,
         )
+        self._clocked = job.plan.clocked
         self._intakes: list[Intake] = make_intakes(job, self._assembly, 0)
         self._stages = job.plan.stages
         self._schemas = frames.schemas_of(job.plan.streams.values())
@@ -142,6 +145,8 @@ class Worker:
         for number, intake in enumerate(self._intakes):
             stream = intake.stream.name
             controls: list[Message] = []
+            if self._clocked and "now" in head and intake.time.watermark < MAX_TIME:
+                controls.append(Clock(head["now"]))
             if intake.time.watermark > before[number]:
                 controls.append(Watermark(intake.time.watermark))
             if head["kind"] == "barrier":
@@ -269,6 +274,8 @@ def _control(message: Message) -> list[Any]:
     match message:
         case Watermark(moment):
             return ["watermark", moment]
+        case Clock(now):
+            return ["clock", now]
         case Barrier(checkpoint):
             return ["barrier", checkpoint]
         case _:
@@ -276,4 +283,12 @@ def _control(message: Message) -> list[Any]:
 
 
 def _message(kind: str, value: int) -> Message:
-    return Watermark(value) if kind == "watermark" else Barrier(value) if kind == "barrier" else EndOfInput()
+    match kind:
+        case "watermark":
+            return Watermark(value)
+        case "clock":
+            return Clock(value)
+        case "barrier":
+            return Barrier(value)
+        case _:
+            return EndOfInput()
