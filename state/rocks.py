@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 from ostinato.state.errors import StateError
 
 if TYPE_CHECKING:
-    from rocksdict import Options, Rdict
+    from rocksdict import Options, Rdict, Snapshot
 
 CACHE_BYTES: Final = 128 << 20
 """Blocks, indexes and filters that are kept in memory, unless told otherwise."""
@@ -107,6 +107,10 @@ class Rocks:
                 return
             yield found
 
+    def view(self) -> View:
+        """The records as they are now, to be read by another thread while this one writes on."""
+        return View(self._db.snapshot())
+
     def count(self) -> int:
         """About how many records there are."""
         return self._db.property_int_value("rocksdb.estimate-num-keys") or 0
@@ -128,6 +132,30 @@ class Rocks:
 
     def _failed(self, what: str, error: Exception) -> RocksError:
         return RocksError(f"{self.path}: the local database cannot be {what}: {error}")
+
+
+class View:
+    """The records of a database at one moment. It holds on to what is deleted meanwhile: let go of it soon."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def get(self, key: bytes) -> bytes | None:
+        try:
+            value: bytes = self._snapshot[key]
+            return value
+        except Exception as error:  # rocksdict raises bare ones, and this for a key that is not there
+            if str(error) == "key not found":
+                return None
+            raise RocksError(f"the local database cannot be read: {error}") from error
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The records whose key begins with `prefix`, in the order of their keys."""
+        found: tuple[bytes, bytes]
+        for found in self._snapshot.items(from_key=prefix):  # type: ignore[assignment]
+            if not found[0].startswith(prefix):
+                return
+            yield found
 
 
 def _wipe(path: Path) -> None:

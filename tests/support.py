@@ -12,6 +12,7 @@ import numpy as np
 from ostinato.cep.batch import MAX_TIME, Batch, Vector
 from ostinato.cep.event import natural
 from ostinato.cep.nfa.operator import MatchOperator
+from ostinato.cep.nfa.spill import Spill
 from ostinato.patterns.ast import Stream
 from ostinato.patterns.parser import parse_program
 from ostinato.patterns.schema import MATCH_TIME
@@ -103,13 +104,12 @@ class Kept:
                 if group in state.whole:
                     self.groups[group] = {}
                 own = self.groups.setdefault(group, {})
-                assert group in state.whole or own or all(value for _, value in records.items())
                 for key, value in records.items():
                     self.written += len(key) + len(value)
                     if value:
                         own[key] = value
                     else:
-                        del own[key]
+                        own.pop(key, None)
 
     def records(self) -> Iterator[tuple[int, Records]]:
         for group in self.owned:
@@ -117,8 +117,8 @@ class Kept:
                 yield group, Records.of(self.groups[group].items())
 
 
-def reopened(operator: MatchOperator, kept: Kept) -> MatchOperator:
-    """A new operator that goes on from what was kept."""
-    fresh = MatchOperator(operator.compiled)
+def reopened(operator: MatchOperator, kept: Kept, spill: Spill | None = None) -> MatchOperator:
+    """A new operator that goes on from what was kept; `spill` as of `MatchOperator`."""
+    fresh = MatchOperator(operator.compiled, spill=spill)
     fresh.restore(kept)
     return fresh

@@ -16,12 +16,14 @@ from ostinato.cep.batch import Batch
 from ostinato.cep.nfa.counter import LinearCounter
 from ostinato.cep.nfa.header import Header, Translation
 from ostinato.cep.nfa.input import KeyedInput
-from ostinato.cep.nfa.keys import of_bytes
+from ostinato.cep.nfa.keys import key_group, of_bytes
 from ostinato.cep.nfa.matcher import Matcher
 from ostinato.cep.nfa.pools import KEY_CHANGED, KEY_STORED, grow_list
 from ostinato.cep.nfa.records import RecordCodec
+from ostinato.cep.nfa.residence import Residence
+from ostinato.cep.nfa.spill import Spill
 from ostinato.cep.nfa.vectors import pack_array, pack_vector, unpack_array, unpack_vector
-from ostinato.cep.strings import gather, hash_texts
+from ostinato.cep.strings import gather
 from ostinato.patterns.types import DataType
 from ostinato.state.errors import DamagedError, SnapshotError
 from ostinato.state.operator import OperatorState, StoredState
@@ -43,17 +45,23 @@ class GroupedState:
         keyed: KeyedInput,
         matcher: Matcher,
         counters: Sequence[LinearCounter],
+        spill: Spill | None,
     ) -> None:
-        """`schema`: the types of the columns that wait."""
+        """`schema`: the types of the columns that wait. `spill`: where state goes that memory does not hold."""
         self._key_groups = key_groups
         self._schema = schema
         self._input = keyed
         self._matcher = matcher
         self._counters = counters
         self._codec = RecordCodec(matcher, keyed.texts, keyed.codec.columns)
+        self.residence: Residence | None = None
+        if spill is not None:
+            self.residence = Residence(spill, key_groups, keyed, matcher, self._codec, counters)
 
     def snapshot(self, whole: Collection[int] | None) -> OperatorState:
         """See `ostinato.state.operator.Stateful`."""
+        if self.residence is not None and not self.residence.knows_changes:
+            whole = None
         self._matcher.space = grow_list(self._matcher.space, "keys", len(self._input.keys))
         table = self._matcher.space.keys
         live = self._live_keys()
@@ -61,7 +69,7 @@ class GroupedState:
         everything[live] = True
         codes = np.flatnonzero(everything | (table[:, KEY_CHANGED] != 0) | (table[:, KEY_STORED] != 0))
         group_of = key_group(self._input.keys.strings(codes), self._key_groups)
-        complete = frozenset(np.unique(group_of).tolist() if whole is None else whole)
+        complete = frozenset(range(self._key_groups) if whole is None else whole)
         in_whole = np.isin(group_of, list(complete))
         chosen = np.where(in_whole, everything[codes], table[codes, KEY_CHANGED] != 0)
         codes, group_of, in_whole = codes[chosen], group_of[chosen], in_whole[chosen]
@@ -80,11 +88,14 @@ class GroupedState:
         keys = gather(self._input.keys.strings(codes[rows]))
         offset = np.append(keys.start, len(keys.data))
         records = Records(Blobs(keys.data, offset), values.take(rows))
-        groups = {
+        groups: Mapping[int, Records] = {
             group: records.slice(int(ends[group]), int(ends[group + 1]))
             for group in range(self._key_groups)
             if ends[group] < ends[group + 1] or group in complete
         }
+        if self.residence is not None:
+            told = self._input.keys.strings(codes[~in_whole])
+            groups = self.residence.snapshot(groups, complete, gather(told))
         return OperatorState(self._codec.header.encode(), groups, complete, self._pack_shared())
 
     def restore(self, stored: StoredState) -> None:
@@ -93,9 +104,16 @@ class GroupedState:
         how = self._codec.translation(header, may_drop=stored.may_drop)
         for shared in stored.shared:
             self._unpack_time(shared)
-        for _, records in stored.records():
+        for group, records in stored.records():
+            if self.residence is not None and how.same and not self._counters:
+                self.residence.take_in(records, group)
+                continue
             for begin in range(0, len(records), _KEYS_AT_ONCE):
                 self._take_in(records.slice(begin, min(len(records), begin + _KEYS_AT_ONCE)), how)
+                if self.residence is not None:
+                    self.residence.make_room()
+        if self.residence is not None:
+            self.residence.all_changed()
         for shared in stored.shared:
             self._unpack_waiting(shared, stored.owned)
 
@@ -203,8 +221,3 @@ def _decode(shared: bytes) -> dict[str, Any]:
         return state
     except msgspec.DecodeError as error:
         raise DamagedError(f"the time and the waiting events of an operator are damaged: {error}") from error
-
-
-def key_group(keys: Any, groups: int) -> Ints:
-    """The group of each key: a hash of its bytes, the same on every machine. int64[keys]"""
-    return (hash_texts(keys) % np.uint64(groups)).astype(np.int64)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from ostinato.cep.batch import BoolArray, Strings, Vector, physical_dtype
+from ostinato.cep.batch import BoolArray, IntArray, Strings, Vector, physical_dtype
+from ostinato.cep.strings import hash_texts
 from ostinato.patterns.types import STRING, DataType
 
 NULL_KEY = b"\xc0"
@@ -78,3 +79,8 @@ def equals_bytes(strings: Strings, wanted: bytes) -> BoolArray:
     found: BoolArray = strings.length == len(wanted)
     found[found] = strings.data[strings.start[found]] == wanted[0]
     return found
+
+
+def key_group(keys: Strings, groups: int) -> IntArray:
+    """The group of each key: a hash of its bytes, the same on every machine. int64[keys]"""
+    return (hash_texts(keys) % np.uint64(groups)).astype(np.int64)

@@ -20,8 +20,13 @@ from ostinato.cep.nfa.pools import (
     FAILED_PATTERN,
     FRESH,
     HEAP,
+    HEAP_DEADLINE,
+    HEAP_GENERATION,
+    HEAP_INSTANCE,
     INSTANCE_COUNT,
+    INSTANCE_GENERATION,
     INSTANCE_PATTERN,
+    INSTANCES_LEFT,
     KEY_CHANGED,
     KEY_FIRST,
     KEY_SEED_GROUP,
@@ -30,11 +35,17 @@ from ostinato.cep.nfa.pools import (
     NODE_PARENT,
     NODE_SLOT,
     NODE_STAGE,
+    NODES_LEFT,
     RESULTS,
+    RING_KEY,
+    RUNS_LEFT,
     SLOT_REFS,
     SLOT_ROW,
+    SLOTS_LEFT,
     STATUS,
     SWEEP_AFTER,
+    SWEEP_COUNT,
+    SWEEP_HEAD,
     WANTED,
     Ints,
     Machine,
@@ -46,6 +57,10 @@ from ostinato.cep.nfa.pools import (
 from ostinato.cep.nfa.renumber import renumber
 from ostinato.cep.nfa.tables import G_MEMBERS, NO_LIMIT, P_PRECISE, P_WITHIN
 from ostinato.cep.strings import Interner
+from ostinato.patterns.types import STRING
+
+_TEXT_BYTES = 72
+"""About what a text of a buffered event takes."""
 
 
 class MatchError(Exception):
@@ -164,6 +179,34 @@ class Matcher:
             first, last = self.compiled.tables.groups[[group, group + 1], G_MEMBERS]
             counts[self.compiled.tables.members[first:last]] += seeds[group]
         return counts
+
+    def bytes_in_use(self) -> int:
+        """About how much memory the partial matches take."""
+        space, control = self.space, self.space.control
+        width = space.registers.ints.shape[1]
+        columns = sum(_TEXT_BYTES if type_ == STRING else 9 for type_ in self.store.types.values())
+        return int(
+            (len(space.runs) - control[RUNS_LEFT]) * (8 * space.runs.shape[1] + 9 * width)
+            + (len(space.nodes) - control[NODES_LEFT]) * 8 * space.nodes.shape[1]
+            + (len(space.slots) - control[SLOTS_LEFT]) * (8 * space.slots.shape[1] + columns)
+            + (len(space.instances) - control[INSTANCES_LEFT]) * 8 * space.instances.shape[1]
+            + control[HEAP] * 8 * space.heap.shape[1]
+            + control[SWEEP_COUNT] * 8 * space.ring.shape[1]
+            + len(space.keys) * 8 * space.keys.shape[1]
+        )
+
+    def forget_timers(self) -> None:
+        """Take out the timers and sweeps of what is not there any more."""
+        space, control = self.space, self.space.control
+        heap = space.heap[: control[HEAP]]
+        heap = heap[heap[:, HEAP_GENERATION] == space.instances[heap[:, HEAP_INSTANCE], INSTANCE_GENERATION]]
+        heap = heap[np.argsort(heap[:, HEAP_DEADLINE], kind="stable")]  # what is in order is a heap
+        space.heap[: len(heap)] = heap
+        control[HEAP] = len(heap)
+        ring = space.ring[(control[SWEEP_HEAD] + np.arange(control[SWEEP_COUNT])) % len(space.ring)]
+        ring = ring[space.keys[ring[:, RING_KEY], KEY_SWEEP] != 0]
+        space.ring[: len(ring)] = ring
+        control[SWEEP_HEAD], control[SWEEP_COUNT] = 0, len(ring)
 
     def grow_seeds(self, keys: Ints, time: int) -> None:
         """Give the keys the partial matches that their seeds stand for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from ostinato.cep.nfa.input import KeyedInput, Released
 from ostinato.cep.nfa.matcher import Matcher, MatchError
 from ostinato.cep.nfa.output import ResultReader, Select, count_batch
 from ostinato.cep.nfa.pools import KEY_STORED, MARK_DROPPED
+from ostinato.cep.nfa.spill import Spill
 from ostinato.patterns.typecheck import CheckedPattern
 from ostinato.state.operator import OperatorState, StoredState
 
@@ -50,6 +51,7 @@ class MatchOperator:
         *,
         key_groups: int = 128,
         selects: Mapping[str, Select] | None = None,
+        spill: Spill | None = None,
     ) -> None:
         """Compile the patterns.
 
@@ -57,6 +59,7 @@ class MatchOperator:
             patterns: checked patterns over the same stream, or what was compiled of them.
             key_groups: in how many groups keys are snapshotted; fixed for the life of a job.
             selects: by the pattern's name, Python functions that make the output row of each match.
+            spill: where the state of keys goes that memory does not hold.
         """
         self.compiled = patterns if isinstance(patterns, CompiledSet) else compile_patterns(patterns)
         self.key_groups = key_groups
@@ -66,7 +69,7 @@ class MatchOperator:
         self._matcher = Matcher(self.compiled, self._input.texts, self._input.stored)
         self._reader = ResultReader(self.compiled, self._matcher, self._input, selects or {})
         self._state = GroupedState(
-            key_groups, schema_of(self.compiled.patterns[0]), self._input, self._matcher, self._counters
+            key_groups, schema_of(self.compiled.patterns[0]), self._input, self._matcher, self._counters, spill
         )
         self._keys_after_sweep = 0
 
@@ -103,25 +106,51 @@ class MatchOperator:
             MatchError: a pattern's cap says to fail, or ``after match skip to … or fail`` has nothing to skip to.
         """
         released = self._input.release(watermark)
-        out: list[Batch] = []
-        if released is not None:
-            out += self._count(released)
+        out = self._count(released) if released is not None else []
         if len(self._counters) < len(self.compiled.patterns):
-            if released is not None:
-                self._matcher.run(released, len(self._input.keys))
-            if self._input.watermark > MIN_TIME:
-                self._matcher.advance(self._input.watermark)
-            if released is not None:
-                self._matcher.keep_events(released)
-            out += self._reader.read()
+            out += self._match(released)
         if len(self._input.keys) > 2 * self._keys_after_sweep + KEYS_BEFORE_SWEEP:
             self._forget_keys()
         return out
+
+    def _match(self, released: Released | None) -> list[Batch]:
+        out: list[Batch] = []
+        for part, upto in self._in_memory(released):
+            if part is not None:
+                self._matcher.run(part, len(self._input.keys))
+            if upto > MIN_TIME:
+                self._matcher.advance(upto)
+            if part is not None:
+                self._matcher.keep_events(part)
+            out += self._reader.read()
+        return out
+
+    def _in_memory(self, released: Released | None) -> Iterator[tuple[Released | None, int]]:
+        """The events with the time to move to after them: all at once, or, where state is larger than memory, as much
+        as can be dealt with by what is in memory then."""
+        watermark, residence = self._input.watermark, self._state.residence
+        if residence is None:
+            yield released, watermark
+            return
+        upto: int | None = MIN_TIME
+        while upto is not None:
+            upto = residence.wake(watermark)
+            part = released
+            if released is not None and upto is not None:
+                ends = int(np.searchsorted(released.time[released.order], upto, side="right"))
+                part = released._replace(order=released.order[:ends]) if ends else None
+                released = released._replace(order=released.order[ends:])
+            if part is not None and len(part.order):
+                residence.use(part.key[part.order])
+            yield part, watermark if upto is None else upto
+            residence.make_room()
 
     @property
     def stats(self) -> dict[str, PatternStats]:
         """What each pattern did, by its name."""
         partial = self._matcher.partial_matches()
+        if self._state.residence is not None:
+            partial = partial + self._state.residence.partial_matches
         dropped = self._matcher.space.marks[:, MARK_DROPPED]
         counted = {counter.number: counter.matches for counter in self._counters}
         return {
@@ -157,11 +186,15 @@ class MatchOperator:
         """Keys without state cost memory for nothing: their codes are given to others."""
         for counter in self._counters:
             self._matcher.mark_changed(counter.forget(self._input.watermark), len(self._input.keys))
+        if self._state.residence is not None:
+            self._state.residence.drop_gone()
         # a key that the last snapshot holds is kept until the next one has said what became of it
         stored = np.flatnonzero(self._matcher.space.keys[:, KEY_STORED])
         live = [self._matcher.live_keys(), stored, *[counter.live_keys() for counter in self._counters]]
         mapping = self._input.renumber_keys(np.concatenate(live))
         self._matcher.renumber_keys(mapping)
+        if self._state.residence is not None:
+            self._state.residence.renumber_keys(mapping)
         for counter in self._counters:
             counter.renumber_keys(mapping)
         self._keys_after_sweep = len(self._input.keys)

@@ -23,7 +23,7 @@ import numpy as np
 from ostinato.cep.nfa.tables import P_PRECISE, P_WITHIN, S_TIMERS
 
 ALLOCATES = False
-ENTRIES = ("pack", "count", "unpack", "read_deadlines")
+ENTRIES = ("pack", "count", "unpack", "read_deadlines", "tally")
 INLINED = ("put", "put_bits", "get", "get_bits")
 
 NUMBER, FLOAT, TEXT = 0, 1, 2
@@ -241,6 +241,22 @@ def count(data, offset, counts):
             at = skip_deadlines(data, offset[key])
             for column in range(5):
                 counts[key, column], at = get(data, at)
+
+
+def tally(data, offset, open_runs):
+    """Add to open_runs int64[patterns] how many partial matches of each pattern the records hold."""
+    for key in range(len(offset) - 1):
+        if offset[key + 1] > offset[key]:
+            at = skip_deadlines(data, offset[key])
+            instances, at = get(data, at)
+            for _ in range(4):
+                _, at = get(data, at)
+            for _ in range(instances):
+                pattern, at = get(data, at)
+                length, at = get(data, at)
+                open_runs[pattern] += length
+                for _ in range(2):
+                    _, at = get(data, at)
 
 
 def skip_deadlines(data, at):

@@ -241,6 +241,12 @@ def deadlines(values: Blobs) -> tuple[Ints, Ints]:
     return due, end
 
 
+def tally(values: Blobs, open_runs: Ints) -> None:
+    """Add to `open_runs` int64[patterns] how many partial matches of each pattern the records hold."""
+    data = values.data if len(values.data) else np.zeros(1, np.uint8)
+    kernels(record_kernel).tally(data, values.offset, open_runs)
+
+
 def _in_use(table: Ints, left: Any) -> int:
     return len(table) - int(left)
 

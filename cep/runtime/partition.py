@@ -9,8 +9,7 @@ import numpy.typing as npt
 
 from ostinato.cep.batch import AnyArray, Batch, IntArray, Strings, Vector
 from ostinato.cep.jit import Kernels, kernels
-from ostinato.cep.nfa.groups import key_group
-from ostinato.cep.nfa.keys import KeyCodec
+from ostinato.cep.nfa.keys import KeyCodec, key_group
 from ostinato.cep.runtime import partition_kernel
 from ostinato.cep.strings import parts, plain
 from ostinato.patterns.types import DataType

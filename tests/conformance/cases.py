@@ -7,7 +7,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 
 from ostinato.cep.batch import MAX_TIME, MIN_TIME, Batch, Vector
 from ostinato.cep.nfa.operator import MatchError, MatchOperator
+from ostinato.cep.nfa.spill import Spill
 from ostinato.patterns import ast
 from ostinato.patterns.errors import PatternError
 from ostinato.patterns.typecheck import CheckedPattern, check_pattern
@@ -173,7 +174,13 @@ class Answer:
 
 
 def run_case(
-    case: Case, *, cuts: int | None = None, restore: bool = False, timeouts: bool = True, count: bool = False
+    case: Case,
+    *,
+    cuts: int | None = None,
+    restore: bool = False,
+    timeouts: bool = True,
+    count: bool = False,
+    spill: Callable[[], Spill] | None = None,
 ) -> Answer:
     """Run a case.
 
@@ -184,12 +191,13 @@ def run_case(
             now and then a new operator goes on from what was kept.
         timeouts: report timed-out partial matches.
         count: give numbers of matches instead of matches.
+        spill: makes a place for state that memory does not hold.
 
     Raises:
         PatternError, MatchError: the pattern is refused, or matching fails.
     """
     checked = check_case(case, timeouts=timeouts, count=count)
-    operator = MatchOperator([checked])
+    operator = MatchOperator([checked], spill=spill() if spill is not None else None)
     answer = Answer()
     events = case["events"]
     flush = case.get("flush", True)
@@ -207,7 +215,7 @@ def run_case(
         if restore:
             kept.add(operator.snapshot(() if kept.header and rng.random() < 0.8 else None))
             if rng.random() < 0.5:
-                operator, kept = reopened(operator, kept), Kept()
+                operator, kept = reopened(operator, kept, spill() if spill is not None else None), Kept()
     last = max((event["ts"] for event in events), default=MIN_TIME)
     for watermark in (last, end) if end > last else (last,):
         for batch in operator.advance(watermark):
