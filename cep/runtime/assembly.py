@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ostinato.cep.batch import Batch
@@ -16,8 +15,7 @@ from ostinato.cep.runtime.operators import Canonical, Deliver, Exchange, Match
 from ostinato.cep.runtime.partition import KEY_GROUPS, Partitioner
 from ostinato.cep.runtime.plan import Matching, Plan
 from ostinato.cep.runtime.process import Process
-from ostinato.state.backends.base import Backend
-from ostinato.state.backends.memory import MemoryBackend
+from ostinato.cep.runtime.scratch import Scratch
 
 if TYPE_CHECKING:
     from ostinato.cep.nfa.output import Select
@@ -43,12 +41,14 @@ class Assembly:
         matchers: by the stream they read.
         whole: the streams that process functions read, who may look at any column.
         exchanged: derived streams that change workers, by stage, then in the plan's order.
+        scratch: keeps what the operators have on disk, as long as there is this.
     """
 
     graph: Graph
     sources: Mapping[str, Edge]
     matchers: Mapping[str, MatchOperator]
     exchanged: tuple[Exchanged, ...]
+    scratch: Scratch
     whole: frozenset[str] = frozenset()
 
     def columns(self, stream: str) -> frozenset[str] | None:
@@ -79,13 +79,15 @@ def assemble(
         selects: for patterns whose rows a Python function makes, by pattern.
         workers: with more than one, streams whose key changes go through an exchange.
         key_groups: over how many groups keys are spread.
-        state: where process functions keep their state; in memory by default.
+        state: where operators keep their state while they run; in memory by default.
         worker: which of the processes this is.
     """
     graph = Graph()
     made: dict[str, MatchOperator] = {}
     exchanged = []
     schemas = schemas_of(plan.streams.values())
+    stateful = sum(len(matching.processes) + bool(matching.patterns) for matching in plan.matchings)
+    scratch = Scratch(state, stateful, workers=workers, worker=worker)
     for matching in plan.matchings:
         stream = matching.stream.name
         reads = stream
@@ -102,10 +104,13 @@ def assemble(
             graph.add(Canonical(stream, lambda held: decode(held, schemas), _store, groups), reads, {stream: ordered})
             reads = ordered
         for process in matching.processes:
-            backend = _backend(state, plan, process.name, workers, worker)
             given = {each.name: each.name for each in process.outputs}
             operator_ = Process(
-                process, backend, key_groups=key_groups, store=_store, load=lambda held: decode(held, schemas)
+                process,
+                scratch.backend(process.name),
+                key_groups=key_groups,
+                store=_store,
+                load=lambda held: decode(held, schemas),
             )
             graph.add(operator_, reads, given)
         if not matching.patterns:
@@ -115,7 +120,9 @@ def assemble(
             for checked in matching.patterns
             if (select := (selects or {}).get(checked.pattern.name))
         }
-        made[stream] = operator = MatchOperator(matching.patterns, key_groups=key_groups, selects=own)
+        made[stream] = operator = MatchOperator(
+            matching.patterns, key_groups=key_groups, selects=own, spill=scratch.spill(stream)
+        )
         time_column = matching.stream.time.column if matching.stream.source is None else None
         needed = time_column if time_column in operator.columns else None
         graph.add(Match(stream, operator, needed), reads, {name: name for name in matching.emits})
@@ -124,21 +131,7 @@ def assemble(
     sources = {stream.name: graph.producer(stream.name) for stream in plan.sources}
     exchanged.sort(key=lambda each: each.matching.stage)
     whole = frozenset(matching.stream.name for matching in plan.matchings if matching.processes)
-    return Assembly(graph, sources, made, tuple(exchanged), whole)
-
-
-def _backend(state: StateBackend | None, plan: Plan, process: str, workers: int, worker: int) -> Backend:
-    """Where a process function keeps its state."""
-    if state is None or state.kind == "memory":
-        return MemoryBackend()
-    from ostinato.state.backends.rocksdb import RocksDBBackend
-
-    folder = None if state.directory is None else Path(state.directory) / f"worker-{worker}" / process
-    if state.memory_bytes is None:
-        return RocksDBBackend(folder)
-    processes = sum(len(matching.processes) for matching in plan.matchings)
-    share = state.memory_bytes // (workers * processes)
-    return RocksDBBackend(folder, cache_bytes=share // 2, write_buffer_bytes=share // 4)
+    return Assembly(graph, sources, made, tuple(exchanged), scratch, whole)
 
 
 def _store(batch: Batch) -> bytes:
