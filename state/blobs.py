@@ -110,6 +110,41 @@ class _Extent:
     data: bytes | None = None
 
 
+class PieceReader:
+    """Reads pieces of blobs, those that lie side by side at once; each is checked, and is to be read once.
+
+    What is read ahead is bounded as long as pieces are read in the order in which they were written.
+    """
+
+    def __init__(self, store: CheckpointStore, blobs: Sequence[BlobRef], pieces: Sequence[Piece]) -> None:
+        """`blobs`: of the manifest; `pieces`: all that will be read."""
+        self._store = store
+        self._blobs = blobs
+        self._extents = _plan(pieces)
+
+    def read(self, piece: Piece, what: str) -> memoryview:
+        """Raises DamagedError, which says what is damaged, StoreError."""
+        extent = self._extents[piece]
+        if extent.data is None:
+            name = self._blobs[extent.blob].name
+            extent.data = self._store.get(name, extent.offset, extent.end - extent.offset)
+        begin = piece.offset - extent.offset
+        found = memoryview(extent.data)[begin : begin + piece.length]
+        extent.open -= 1
+        if not extent.open:
+            extent.data = None
+        if zlib.crc32(found) != piece.crc:
+            raise DamagedError(
+                f"{self.where(piece, what)} is damaged: its checksum does not fit; "
+                "an older checkpoint or a savepoint may be whole"
+            )
+        return found
+
+    def where(self, piece: Piece, what: str) -> str:
+        """Something and where it is."""
+        return f"{what} (blob {self._blobs[piece.blob].name}, from byte {piece.offset}, in {self._store.address})"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Stored:
     """An operator's state in a store, for the worker that owns these key groups (`state.operator.StoredState`).
@@ -131,55 +166,24 @@ class Stored:
     @property
     def shared(self) -> Sequence[bytes]:
         what = f"what belongs to no key of operator {self.name}"
-        found = []
-        for piece in self.pieces.shared:
-            data = self._checked(self._get(piece.blob, piece.offset, piece.length), piece, what)
-            found.append(segments.decode_shared(data, self._where(piece, what)))
-        return found
+        reader = PieceReader(self.store, self.blobs, self.pieces.shared)
+        return [
+            segments.decode_shared(reader.read(piece, what), reader.where(piece, what)) for piece in self.pieces.shared
+        ]
 
     def records(self) -> Iterator[tuple[int, Records]]:
         """Each key group that is owned and has state, merged, in their order."""
-        chains = {group: current(self.pieces.groups[group]) for group in sorted(self.pieces.groups)}
-        owned = {group: chain for group, chain in chains.items() if group in self.owned}
-        extents = _plan([piece for chain in owned.values() for piece in chain])
+        groups = [group for group in sorted(self.pieces.groups) if group in self.owned]
+        owned = {group: current(self.pieces.groups[group]) for group in groups}
+        reader = PieceReader(self.store, self.blobs, [piece for chain in owned.values() for piece in chain])
         for group, chain in owned.items():
             what = f"key group {group} of operator {self.name}"
             records = segments.merge(
-                [
-                    segments.decode(self._checked(self._read(piece, extents), piece, what), self._where(piece, what))
-                    for piece in chain
-                ]
+                [segments.decode(reader.read(piece, what), reader.where(piece, what)) for piece in chain]
             )
             reached("restore.group")
             if len(records):
                 yield group, records
-
-    def _read(self, piece: Piece, extents: Mapping[Piece, _Extent]) -> memoryview:
-        extent = extents[piece]
-        if extent.data is None:
-            extent.data = self._get(extent.blob, extent.offset, extent.end - extent.offset)
-        begin = piece.offset - extent.offset
-        found = memoryview(extent.data)[begin : begin + piece.length]
-        extent.open -= 1
-        if not extent.open:
-            extent.data = None
-        return found
-
-    def _get(self, blob: int, offset: int, length: int) -> bytes:
-        if not 0 <= blob < len(self.blobs):
-            raise DamagedError(f"the state of operator {self.name} refers to blob {blob} of {len(self.blobs)}")
-        return self.store.get(self.blobs[blob].name, offset, length)
-
-    def _checked(self, data: bytes | memoryview, piece: Piece, what: str) -> bytes | memoryview:
-        if len(data) != piece.length or zlib.crc32(data) != piece.crc:
-            raise DamagedError(
-                f"{self._where(piece, what)} is damaged: its checksum does not fit; "
-                "an older checkpoint or a savepoint may be whole"
-            )
-        return data
-
-    def _where(self, piece: Piece, what: str) -> str:
-        return f"{what} (blob {self.blobs[piece.blob].name}, from byte {piece.offset}, in {self.store.address})"
 
 
 def current(chain: Sequence[Piece]) -> Sequence[Piece]:

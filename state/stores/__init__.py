@@ -30,6 +30,8 @@ def open_store(address: str, *, job: str, options: StoreOptions | None = None) -
         ValueError: that is no such address.
     """
     if is_redis(address):
+        if ":***@" in address:
+            raise ValueError(f"{address}: write the password in place of ***, which is shown instead of it")
         from ostinato.state.stores.redis import RedisStore
 
         return RedisStore(address, job, options or StoreOptions())

@@ -32,7 +32,11 @@ class CheckpointStore(Protocol):
 
     @property
     def address(self) -> str:
-        """Where it is, for messages and for opening it again (`ostinato.state.stores.open_store`)."""
+        """Where it is, for messages: without its password."""
+
+    @property
+    def location(self) -> str:
+        """Where it is, for opening it again (`ostinato.state.stores.open_store`); never to be shown."""
 
     def acquire(self, owner: str) -> int:
         """Become the owner; `owner` says who, for the messages of others. Returns the fencing token.

@@ -34,8 +34,9 @@ from ostinato.state.stores.folder import (
     MANIFEST,
     entry_of,
     folder_name,
+    link,
+    new_folder,
     numbered,
-    write_folder,
 )
 from ostinato.state.stores.process import Owner, next_token
 
@@ -60,6 +61,10 @@ class DirectoryStore:
 
     @property
     def address(self) -> str:
+        return str(self.folder)
+
+    @property
+    def location(self) -> str:
         return str(self.folder)
 
     # Ownership
@@ -93,6 +98,10 @@ class DirectoryStore:
         self._check()
 
     def release(self) -> None:
+        """Savepoints that were taken away leave nothing behind."""
+        if self._lock is not None:
+            with suppress(StoreError):
+                self.sweep(())
         lock, self._lock, self._token = self._lock, None, None
         if lock is not None:
             os.close(lock)
@@ -121,7 +130,13 @@ class DirectoryStore:
                     files.sync_folder(self.folder)
                     return
                 raise StoreError(f"{target} is already there: ids count up within a store")
-            write_folder(target, manifest, blobs if entry.savepoint else (), step="manifest.written")
+            with new_folder(target) as passing:
+                if entry.savepoint:
+                    files.make_folder(passing / BLOBS)
+                    for blob in blobs:
+                        link(blob, passing / BLOBS / blob.name)
+                    files.sync_folder(passing / BLOBS)
+                files.write(passing / MANIFEST, [manifest], step="manifest.written")
 
     def delete(self, id: int, blobs: Collection[str]) -> None:  # noqa: A002
         self._check()
@@ -148,9 +163,10 @@ class DirectoryStore:
             kept.update(keep)
             for path in self._blobs.iterdir():
                 if path.name not in kept and not path.name.startswith(files.TEMPORARY):
-                    size = path.lstat().st_size
+                    found = path.lstat()
                     path.unlink(missing_ok=True)
-                    freed += size
+                    # one that a savepoint has too takes no less room without this name
+                    freed += found.st_size if found.st_nlink == 1 else 0
             for folder in (self.folder, self._blobs):
                 freed += files.sweep_temporary(folder)
         return freed
@@ -211,9 +227,11 @@ class DirectoryStore:
         return found
 
     def _referred(self) -> set[str] | None:
-        """The blobs that checkpoints and savepoints refer to; None where one of them is of a later release."""
+        """The blobs that checkpoints refer to (savepoints have their own); None where one is of a later release."""
         found: set[str] = set()
         for folder in self._folders():
+            if (folder / BLOBS).is_dir():
+                continue
             try:
                 data = files.read_part(folder / MANIFEST, 0, -1, f"the manifest of {folder}")
                 found.update(blob.name for blob in manifests.decode(data, str(folder)).blobs)

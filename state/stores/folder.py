@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -51,21 +52,25 @@ def entry_of(folder: Path) -> Entry | None:
     return Entry(*(number or (0, True)), taken_at, found.st_size)
 
 
-def write_folder(folder: Path, manifest: bytes, blobs: Collection[Path] = (), step: str = "") -> None:
-    """Make a checkpoint's folder, atomically and durably; `blobs` become part of it. Raises OSError."""
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Where to write a checkpoint's folder; it gets its name once all is written, atomically and durably.
+
+    Raises OSError, FileExistsError where there is such a folder by then.
+    """
     passing = files.temporary(folder)
     try:
         passing.mkdir()
-        if blobs:
-            (passing / BLOBS).mkdir()
-            for blob in blobs:
-                link(blob, passing / BLOBS / blob.name)
-            files.sync_folder(passing / BLOBS)
-        files.write(passing / MANIFEST, [manifest], step)
+        yield passing
+        files.sync_folder(passing)
+        if folder.exists():
+            raise FileExistsError(errno.EEXIST, "there is one already", str(folder))
         passing.rename(folder)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             files.remove(passing)
+        if isinstance(error, OSError) and error.errno == errno.ENOTEMPTY:
+            raise FileExistsError(errno.EEXIST, "there is one already", str(folder)) from None
         raise
     files.sync_folder(folder.parent)
 
@@ -88,6 +93,10 @@ class SavepointFolder:
 
     @property
     def address(self) -> str:
+        return str(self.folder)
+
+    @property
+    def location(self) -> str:
         return str(self.folder)
 
     def get(self, name: str, offset: int = 0, length: int = -1) -> bytes:

@@ -52,6 +52,7 @@ class RedisStore:
 
     def __init__(self, address: str, job: str, options: StoreOptions) -> None:
         """`address`: see `open_store`. Raises ValueError where it is none."""
+        self.location = address
         self._keys = Keys(job)
         self._session = Session(address, self._keys, options)
         self._lease = Lease(address, self._session)
