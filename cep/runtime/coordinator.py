@@ -375,7 +375,7 @@ class Coordinator:
                 request.refuse(error)
             self._announce(f"no savepoint was taken: {error}")
             return None
-        spec = StoreSpec.of(store.address, self.setup.job, token, self.setup.store_options)
+        spec = StoreSpec.of(store.location, self.setup.job, token, self.setup.store_options)
         order = self._begin(now, requests, savepoint=True, store=spec)
         assert self._pending is not None
         self._pending.target, self._pending.id = store, number
