@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ostinato.cep.runtime.checkpoints import CheckpointStatistics
+    from ostinato.cep.runtime.commands import JobStatus
     from ostinato.cep.runtime.statistics import Statistics
 
 PATIENCE_SECONDS = 1.0
@@ -18,9 +20,11 @@ PATIENCE_SECONDS = 1.0
 class Progress:
     """A line on a terminal that is written over and over; says nothing where standard error is no terminal."""
 
-    def __init__(self, portion: Callable[[], float | None], *, wanted: bool = True) -> None:
+    def __init__(self, portion: Callable[[], float | None] = lambda: None, *, wanted: bool = True) -> None:
         """`portion`: how much of the input was read, from 0 to 1, None where nobody knows."""
-        self._portion = portion
+        self.portion = portion
+        self.checkpoints: Callable[[], CheckpointStatistics | None] = lambda: None
+        """What came of the job's checkpoints so far; None where it takes none."""
         self._wanted = wanted and sys.stderr.isatty()
         self._began = time.monotonic()
         self._width = 0
@@ -30,15 +34,23 @@ class Progress:
         if self._wanted:
             self._show(text)
 
+    def say(self, text: str) -> None:
+        """Say something that stays, on a line of its own; with or without a terminal."""
+        self.clear()
+        sys.stderr.write(f"ostinato: {text}\n")
+        sys.stderr.flush()
+
     def update(self, statistics: Statistics) -> None:
         """Show how far the run is."""
         if not self._wanted or time.monotonic() - self._began < PATIENCE_SECONDS:
             return
-        portion = self._portion()
+        portion = self.portion()
         parts = [] if portion is None else [f"{portion:4.0%}"]
         parts += [f"{statistics.events:,} events", f"{statistics.events_per_second:,.0f} events/s"]
         if statistics.bad:
             parts.append(f"{statistics.bad:,} bad")
+        if (checkpoints := self.checkpoints()) is not None:
+            parts.append(_checkpoint(checkpoints))
         self._show("  ".join(parts))
 
     def clear(self) -> None:
@@ -54,15 +66,23 @@ class Progress:
         self._width = len(text)
 
 
+def _checkpoint(checkpoints: CheckpointStatistics) -> str:
+    """``checkpoint 4 s ago``, and what is wrong with them where something is."""
+    ago = checkpoints.age_seconds
+    text = "no checkpoint yet" if ago is None else f"checkpoint {age(ago)} ago"
+    return f"{text} ({checkpoints.failed_in_a_row} failed)" if checkpoints.failed_in_a_row else text
+
+
 def counted(number: int, thing: str, things: str | None = None) -> str:
     """``1 match``, ``1,234 matches``."""
     return f"{number:,} {thing if number == 1 else things or thing + 's'}"
 
 
 def summary(
-    statistics: Statistics, dead_letters: str | None, late: str | None, ended: str = "", *, part_shown: bool = False
+    status: JobStatus, dead_letters: str | None, late: str | None, ended: str = "", *, part_shown: bool = False
 ) -> str:
     """The line at the end of a run; `part_shown`: not all rows were written."""
+    statistics, checkpoints = status.statistics, status.checkpoints
     timeouts = sum(numbers.timeouts for numbers in statistics.patterns.values())
     dropped = sum(numbers.dropped for numbers in statistics.patterns.values())
     shown = sum(rows for stream, rows in statistics.written.items() if not stream.endswith(".late"))
@@ -77,15 +97,27 @@ def summary(
         parts.insert(2, counted(timeouts, "timeout"))
     if dropped:
         parts.append(counted(dropped, "partial match", "partial matches") + " dropped by caps")
+    if checkpoints is not None:
+        last = checkpoints.last
+        took = f" (the last {last.seconds * 1000:.0f} ms, {size(last.bytes_written)})" if last is not None else ""
+        parts.append(counted(checkpoints.completed, "checkpoint") + took)
+        if checkpoints.failed:
+            parts.append(f"{checkpoints.failed:,} failed")
+    if status.restarts:
+        parts.append(counted(status.restarts, "restart"))
     if statistics.compiling_seconds >= 1:
         parts.append(f"{statistics.compiling_seconds:.0f} s of compiling not counted")
     return ended + ", ".join(parts)
 
 
-def as_json(statistics: Statistics, dead_letters: str | None, late: str | None, ended: str) -> str:
+def as_json(status: JobStatus, dead_letters: str | None, late: str | None, ended: str) -> str:
     """The same as one JSON object."""
     import json
 
+    from ostinato.server.presence import checkpoint_numbers, operator_values
+
+    statistics = status.statistics
+    occupation = statistics.measure()
     return json.dumps(
         {
             "ended": ended,
@@ -99,6 +131,10 @@ def as_json(statistics: Statistics, dead_letters: str | None, late: str | None, 
             "seconds": round(statistics.seconds, 3),
             "events_per_second": round(statistics.events_per_second),
             "written": statistics.written,
+            "checkpoints": checkpoint_numbers(status.checkpoints),
+            "restarts": status.restarts,
+            "operators": operator_values(occupation.operators),
+            "workers": [operator_values(worker) for worker in occupation.workers],
             "patterns": {
                 name: {
                     "matches": numbers.matches,

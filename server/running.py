@@ -5,28 +5,37 @@ from __future__ import annotations
 import errno
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import click
 
 from ostinato.cep.batch import Batch, Vector
-from ostinato.cep.connectors.base import ConnectorError, Reader, Sink, SinkError, SourceError
-from ostinato.cep.connectors.dead_letters import DeadLetters
-from ostinato.cep.connectors.factory import check_source, reader_for, sink_for
+from ostinato.cep.connectors.base import ConnectorError, Reader, Sink, SinkError, SourceError, TransactionalSink
+from ostinato.cep.connectors.dead_letters import DeadLetters, TransactionalDeadLetters
+from ostinato.cep.connectors.factory import check_repeatable, check_source, reader_for, sink_for
+from ostinato.cep.connectors.room import Room
+from ostinato.cep.runtime.attempt import Attempt, Ending
+from ostinato.cep.runtime.commands import Commands
 from ostinato.cep.runtime.load import Loaded, LoadError, ProgramSpec, load
 from ostinato.cep.runtime.outputs import Outputs, StrictError
-from ostinato.cep.runtime.plan import LATE, Plan, plan
-from ostinato.cep.runtime.stopping import Stop
+from ostinato.cep.runtime.plan import LATE, Plan
+from ostinato.cep.runtime.statistics import Statistics
+from ostinato.cep.runtime.stopping import Stop, StopRequested
+from ostinato.cep.runtime.supervised import RunningJob, SupervisedJob
 from ostinato.patterns.ast import Connector, Stream
 from ostinato.patterns.errors import PatternError
 from ostinato.patterns.types import STRING
 from ostinato.server import exits
 from ostinato.server.console import Progress, as_json, summary
+from ostinato.server.lasting_options import Lasting
+from ostinato.server.presence import Presence
+from ostinato.server.stores import close_stores, open_stores
+from ostinato.server.targets import shown_address
+from ostinato.state.errors import StateError
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,7 @@ class RunOptions:
     show: int | None
     as_json: bool
     progress: bool
+    lasting: Lasting
 
 
 class Failure(Exception):  # noqa: N818 - it carries an exit code to where the run ends
@@ -66,6 +76,11 @@ def run(spec: ProgramSpec, options: RunOptions) -> int:
         except PatternError as error:
             click.echo(str(error), err=True)
             return exits.PROBLEMS
+        except StateError as error:
+            click.echo(f"ostinato: {error}", err=True)
+            return exits.STATE
+        except StopRequested:
+            return exits.INTERRUPTED if stop.signal == signal.SIGINT else exits.TERMINATED
         except ConnectorError as error:
             click.echo(f"ostinato: {error}", err=True)
             return _code_of(error)
@@ -76,81 +91,185 @@ def _run(spec: ProgramSpec, options: RunOptions, stop: Stop) -> int:
         loaded = load(spec)
     except LoadError as error:
         raise Failure(exits.INPUT, str(error)) from error
-    laid_out = _with_sources(plan(loaded.program))
+    laid_out = _with_sources(loaded.plan)
     for stream in laid_out.sources:
         check_source(stream)
-    readers = [reader_for(stream, workers=options.workers) for stream in laid_out.sources]
+    lasting = options.lasting
+    progress = Progress(wanted=options.progress)
+    checkpointing, savepoint = open_stores(lasting, spec)
+    readers = _open_sources(laid_out, repeatable=checkpointing is not None)
+    progress.portion = _portion(readers)
     _refuse_overwriting(laid_out, loaded, options)
-    dead_letters = DeadLetters(options.dead_letters)
+    room = Room(lambda: stop.requested, progress.say) if checkpointing is not None else None
+    letters = options.dead_letters
+    dead_letters = DeadLetters(letters) if room is None else TransactionalDeadLetters(letters, room)
+    sinks = _sinks(loaded, laid_out, options, room)
     outputs = Outputs(
-        _sinks(loaded, laid_out, options),
+        sinks,
         dead_letters,
         strict=options.strict,
         limit=options.limit,
         show=options.show,
         stop=stop,
+        say=progress.say,
     )
-    progress = Progress(_portion(readers), wanted=options.progress)
-    announced = _Announcement(progress)
-    job = _make_job(spec, loaded, laid_out, readers, outputs, options, progress, announced)
+    commands = Commands()
+    presence = Presence(commands)
+    makes = _Jobs(spec, loaded, laid_out, readers, outputs, options, progress, presence)
+    job = SupervisedJob(
+        makes.make,
+        outputs,
+        checkpointing=checkpointing,
+        restarts=lasting.restart,
+        commands=commands,
+        resume=lasting.start,
+        savepoint=savepoint,
+        key_groups=loaded.definition.key_groups,
+        announce=progress.say,
+    )
+    progress.checkpoints = lambda: job.checkpoints
+    if checkpointing is not None:
+        _warn_of_repeats(sinks, progress)
+    _list(presence, options, spec, progress)
     failure = None
     try:
         job.run(stop)
+    except StopRequested:
+        stop.requested = True
     except Exception as error:  # noqa: BLE001 - what is unknown is raised again
         failure = _failure(error)
     finally:
         progress.clear()
-        for reader in readers:
-            reader.close()
-    try:
-        outputs.close()
-    except SinkError as error:
-        failure = failure or _failure(error)
+        makes.close()
+        try:
+            failure = _close(outputs, failure)
+            close_stores(checkpointing, savepoint)
+        finally:
+            presence.end()
     outputs.report(job.statistics)
-    code, ended = _ending(stop, failure)
+    code, ended = _ending(stop, failure, job.ending, cancelled=presence.interrupted)
     if failure is not None and failure.message is not None:
         click.echo(f"ostinato: {failure.message}", err=True)
     if code != exits.CLOSED_PIPE:
-        late = options.late
-        if options.as_json:
-            click.echo(as_json(job.statistics, options.dead_letters, late, ended or "end of input"), err=True)
-        else:
-            ended = f"{ended}: " if ended else ""
-            shown = options.show is not None
-            click.echo(summary(job.statistics, options.dead_letters, late, ended, part_shown=shown), err=True)
+        _sum_up(job, options, ended)
     return code
 
 
-def _make_job(
-    spec: ProgramSpec,
-    loaded: Loaded,
-    laid_out: Plan,
-    readers: Sequence[Reader],
-    outputs: Outputs,
-    options: RunOptions,
-    progress: Progress,
-    announced: Callable[[str], None],
-) -> Any:
-    if options.workers == 1:
-        from ostinato.cep.compiling import on_compile
-        from ostinato.cep.runtime.job import LocalJob
+def _sum_up(job: SupervisedJob, options: RunOptions, ended: str) -> None:
+    late = options.late
+    if options.as_json:
+        ended = ended or "end of input"
+        click.echo(as_json(job.status(), options.dead_letters, late, ended), err=True)
+    else:
+        ended = f"{ended}: " if ended else ""
+        shown = options.show is not None
+        click.echo(summary(job.status(), options.dead_letters, late, ended, part_shown=shown), err=True)
 
-        on_compile(announced)
-        definition = replace(loaded.definition, plan=laid_out)
-        return LocalJob(definition, readers, outputs, observer=progress.update)
-    import msgspec
 
-    from ostinato.cep.runtime.supervisor import ParallelJob
+def _close(outputs: Outputs, failure: Failure | None) -> Failure | None:
+    try:
+        outputs.close()
+    except SinkError as error:
+        return failure or _failure(error)
+    return failure
 
-    return ParallelJob(
-        {"program": msgspec.to_builtins(spec)},
-        laid_out,
-        readers,
-        outputs,
-        workers=options.workers,
-        observer=progress.update,
-        announce=announced,
-    )
+
+def _open_sources(laid_out: Plan, *, repeatable: bool) -> list[Reader]:
+    readers = []
+    for stream in laid_out.sources:
+        reader = reader_for(stream)
+        readers.append(reader)
+        if repeatable:
+            check_repeatable(stream, reader)
+    return readers
+
+
+def _list(presence: Presence, options: RunOptions, spec: ProgramSpec, progress: Progress) -> None:
+    """Let other commands find the job. Where that cannot be, it is said if somebody is likely to want it."""
+    lasting = options.lasting
+    address = None if lasting.address is None else shown_address(lasting.address)
+    why = presence.begin(name=lasting.name, parallelism=options.workers, program=spec.path, checkpoints=address)
+    if why is not None and (lasting.given_name or address is not None):
+        progress.say(f"the job runs, but `ostinato list` will not find it: {why}")
+
+
+def _warn_of_repeats(sinks: Mapping[str, Sequence[Sink]], progress: Progress) -> None:
+    open_ = [name for name, own in sinks.items() if not all(isinstance(sink, TransactionalSink) for sink in own)]
+    if open_:
+        progress.say(
+            f"{', '.join(open_)}: only files take part in checkpoints, so after a failure rows may come twice; with "
+            "--output FILE each comes exactly once"
+        )
+
+
+class _Jobs:
+    """Makes the job of each attempt, with sources of its own; the first one gets those that are open already."""
+
+    def __init__(
+        self,
+        spec: ProgramSpec,
+        loaded: Loaded,
+        laid_out: Plan,
+        readers: list[Reader],
+        outputs: Outputs,
+        options: RunOptions,
+        progress: Progress,
+        presence: Presence,
+    ) -> None:
+        self._spec = spec
+        self._definition = replace(loaded.definition, plan=laid_out, state=options.lasting.state)
+        self._readers: list[Reader] | None = readers
+        self._outputs = outputs
+        self._workers = options.workers
+        self._progress = progress
+        self._presence = presence
+        self._announced = _Announcement(progress)
+        self._is_watched = False
+
+    def make(self, attempt: Attempt) -> RunningJob:
+        readers, self._readers = self._readers, None
+        if readers is None:
+            readers = [reader_for(stream) for stream in self._definition.plan.sources]
+            self._progress.portion = _portion(readers)
+        try:
+            return self._make(readers, attempt)
+        except BaseException:
+            for reader in readers:
+                reader.close()
+            raise
+
+    def close(self) -> None:
+        """Close sources that no job was made of."""
+        for reader in self._readers or ():
+            reader.close()
+
+    def _observe(self, statistics: Statistics) -> None:
+        self._presence.note(statistics)
+        self._progress.update(statistics)
+
+    def _make(self, readers: Sequence[Reader], attempt: Attempt) -> RunningJob:
+        if self._workers == 1:
+            from ostinato.cep.compiling import on_compile
+            from ostinato.cep.runtime.job import LocalJob
+
+            if not self._is_watched:
+                self._is_watched = True
+                on_compile(self._announced)
+            return LocalJob(self._definition, readers, self._outputs, observer=self._observe, attempt=attempt)
+        import msgspec
+
+        from ostinato.cep.runtime.supervisor import ParallelJob
+
+        return ParallelJob(
+            {"program": msgspec.to_builtins(self._spec), "state": msgspec.to_builtins(self._definition.state)},
+            self._definition.plan,
+            readers,
+            self._outputs,
+            workers=self._workers,
+            observer=self._observe,
+            announce=self._announced,
+            attempt=attempt,
+        )
 
 
 class _Announcement:
@@ -200,11 +319,11 @@ def _with_sources(laid_out: Plan) -> Plan:
     return replace(laid_out, sources=sources)
 
 
-def _sinks(loaded: Loaded, laid_out: Plan, options: RunOptions) -> dict[str, list[Sink]]:
+def _sinks(loaded: Loaded, laid_out: Plan, options: RunOptions, room: Room | None) -> dict[str, list[Sink]]:
     """The sinks of each stream: as declared, else standard output."""
     sinks: dict[str, list[Sink]] = {}
     for output in loaded.program.outputs:
-        sinks.setdefault(output.stream, []).append(sink_for(output.sink, output.stream))
+        sinks.setdefault(output.stream, []).append(sink_for(output.sink, output.stream, room=room))
     unclaimed = [name for name in laid_out.delivered if name not in sinks]
     for name in unclaimed:
         form = options.format or ("json" if options.as_json else None)
@@ -216,7 +335,7 @@ def _sinks(loaded: Loaded, laid_out: Plan, options: RunOptions) -> dict[str, lis
             names = ", ".join(stream.name + LATE for stream in laid_out.sources)
             raise Failure(exits.USAGE, f"--late is for one stream; write --output NAME=FILE for each of {names}")
         name = laid_out.sources[0].name + LATE
-        sinks.setdefault(name, []).append(sink_for(Connector("file", options.late), name))
+        sinks.setdefault(name, []).append(sink_for(Connector("file", options.late), name, room=room))
     return sinks
 
 
@@ -273,10 +392,14 @@ def _portion(readers: Sequence[Reader]) -> Callable[[], float | None]:
     return portion
 
 
-def _ending(stop: Stop, failure: Failure | None) -> tuple[int, str]:
+def _ending(stop: Stop, failure: Failure | None, ending: Ending | None, *, cancelled: bool) -> tuple[int, str]:
     """The exit code, and how the run ended where that was not the end of the input."""
     if failure is not None:
         return failure.code, "failed" if failure.message else ""
+    if cancelled or ending == Ending.CANCELED:
+        return exits.CANCELED, "cancelled"
+    if ending == Ending.STOPPED:
+        return exits.OK, "stopped with a savepoint"
     if stop.signal == signal.SIGINT:
         return exits.INTERRUPTED, "interrupted"
     if stop.signal == signal.SIGTERM:
@@ -301,6 +424,8 @@ def _failure(error: Exception) -> Failure:
         return Failure(_code_of(error), str(error))
     if isinstance(error, StrictError):
         return Failure(exits.STRICT, f"bad event at {error} (--strict)")
+    if isinstance(error, StateError):
+        return Failure(exits.STATE, str(error))
     if isinstance(error, (MatchError, WorkerError)):
         return Failure(exits.FAILED, str(error))
     raise error

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ostinato.server import exits
+from ostinato.server.lasting_options import SectionedCommand, lasting, lasting_options
 from ostinato.server.options import param_values
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _NAMED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*(?:\.late)?)=(.+)", re.DOTALL)
 
 
-@click.command("run")
+@click.command("run", cls=SectionedCommand)
 @click.argument("program", metavar="PROGRAM")
 @click.option(
     "--input",
@@ -71,6 +72,7 @@ _NAMED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*(?:\.late)?)=(.+)", re.DOTALL)
 @click.option("--show", type=click.IntRange(0), metavar="N", help="Write only the first N rows, but run to the end.")
 @click.option("--json", "as_json", is_flag=True, help="Matches as JSON also on a terminal, and the summary as JSON.")
 @click.option("--no-progress", is_flag=True, help="Show no progress on the terminal.")
+@lasting_options
 def command(
     program: str,
     inputs: tuple[str, ...],
@@ -87,11 +89,14 @@ def command(
     show: int | None,
     as_json: bool,
     no_progress: bool,
+    **given: Any,
 ) -> None:
     """Run the patterns of PROGRAM, a .cep file or a Python module with decorated patterns, over their input.
 
     Matches that the program sends nowhere go to standard output: a table on a terminal, one JSON object each in a pipe.
     Progress and the summary go to standard error.
+
+    With checkpoints, matches in files come exactly once, whatever happens to the process: start it again with --resume.
     """
     from ostinato.cep.runtime.memory import collect_less_often
 
@@ -106,6 +111,7 @@ def command(
     }
     if not reading and (follow or input_format is not None):
         raise click.UsageError("--follow and --input-format say more of --input; give that too")
+    survival = lasting(program, given)
     whole_rows = late is not None or any(name.endswith(".late") for name in writing)
     try:
         spec = read_spec(program, params=param_values(params), inputs=reading, outputs=writing, whole_rows=whole_rows)
@@ -115,7 +121,8 @@ def command(
     from ostinato.server.running import RunOptions, run
 
     letters = dead_letters or f"{PurePath(program).stem}.dead-letters.jsonl"
-    leave(run(spec, RunOptions(workers, strict, letters, late, form, limit, show, as_json, not no_progress)))
+    options = RunOptions(workers, strict, letters, late, form, limit, show, as_json, not no_progress, survival)
+    leave(run(spec, options))
 
 
 def _named(given: tuple[str, ...], option: str) -> dict[str, str]:

@@ -1,0 +1,176 @@
+"""A running job as others on this machine see it: listed, and listening."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ostinato.cep.runtime.checkpoints import CheckpointStatistics
+from ostinato.cep.runtime.commands import Commands, JobStatus
+from ostinato.cep.runtime.occupation import OperatorTimes
+from ostinato.cep.runtime.statistics import Statistics
+from ostinato.server.control import ControlSocket, checkpoint_values
+from ostinato.server.registry import Registration, RegistryError, runtime_folder
+
+_RATE_SECONDS = 10.0
+"""Over how long the rate is taken that `list` shows."""
+_INSISTING_SECONDS = 0.5
+
+
+class Presence:
+    """Lists this process's job from `begin` to `end`."""
+
+    def __init__(self, commands: Commands) -> None:
+        self.commands = commands
+        self.interrupted = False
+        """The job was cancelled and did not stir, so that it was interrupted."""
+        self.id: str | None = None
+        self._registration: Registration | None = None
+        self._control: ControlSocket | None = None
+        self._ended = threading.Event()
+        self._rate = Rate()
+
+    def begin(self, *, name: str, parallelism: int, program: str, checkpoints: str | None) -> str | None:
+        """List the job. Returns why that cannot be done, where it cannot."""
+        registration: Registration | None = None
+        try:
+            registration = Registration(
+                runtime_folder(), name=name, parallelism=parallelism, program=program, checkpoints=checkpoints
+            )
+            self._control = ControlSocket(
+                registration.socket_path, name, self.commands, self._describe, self._interrupt
+            )
+            registration.publish()
+        except (RegistryError, OSError) as error:
+            if registration is not None:
+                registration.close()
+            return str(error)
+        self._registration = registration
+        self.id = registration.entry.id
+        return None
+
+    def note(self, statistics: Statistics) -> None:
+        """Take part in the rate; called a few times a second."""
+        self._rate.note(statistics.events)
+
+    def end(self) -> None:
+        """The job is gone; whoever waits for that hears it now. The commands are closed."""
+        self._ended.set()
+        if self._registration is not None:
+            self._registration.close()
+        if self._control is not None:
+            self._control.close()
+        self._registration = self._control = None
+
+    def _describe(self) -> Mapping[str, Any]:
+        return describe(self.commands.status().result(), self._rate.per_second())
+
+    def _interrupt(self) -> None:
+        """Have the main thread end its wait, whatever it waits for; as often as it begins to wait again."""
+        self.interrupted = True
+        main = threading.main_thread().ident
+        assert main is not None
+        while not self._ended.wait(_INSISTING_SECONDS):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pthread_kill(main, signal.SIGTERM)
+
+
+class Rate:
+    """Events per second over the last seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: deque[tuple[float, int]] = deque([(clock(), 0)])
+
+    def note(self, events: int) -> None:
+        now = self._clock()
+        if now - self._seen[-1][0] >= 1.0 or events < self._seen[-1][1]:  # fewer: begun again from a checkpoint
+            if events < self._seen[-1][1]:
+                self._seen.clear()
+            self._seen.append((now, events))
+        while len(self._seen) > 1 and now - self._seen[1][0] >= _RATE_SECONDS:
+            self._seen.popleft()
+
+    def per_second(self, events: int | None = None) -> float:
+        """`events`: as of now, where that is known."""
+        first, last = self._seen[0], self._seen[-1]
+        until, count = (last[0], last[1]) if events is None else (self._clock(), events)
+        return max(0, count - first[1]) / (until - first[0]) if until > first[0] else 0.0
+
+
+def describe(status: JobStatus, rate: float) -> dict[str, Any]:
+    """A job's status as plain values."""
+    numbers = status.statistics
+    occupation = numbers.measure()
+    return {
+        "state": status.state.value,
+        "pid": os.getpid(),
+        "processes": list(status.processes),
+        "events": numbers.events,
+        "events_per_second": round(rate),
+        "matches": numbers.matches,
+        "late": numbers.late,
+        "bad": numbers.bad,
+        "partial_matches": sum(each.partial_matches for each in numbers.patterns.values()),
+        "checkpoints": checkpoint_numbers(status.checkpoints),
+        "restarts": status.restarts,
+        "failure": status.failure,
+        "time": fractions(whole_process(occupation.operators)),
+        "operators": operator_values(occupation.operators),
+        "workers": [operator_values(worker) for worker in occupation.workers],
+    }
+
+
+def checkpoint_numbers(checkpoints: CheckpointStatistics | None) -> dict[str, Any] | None:
+    """What came of a job's checkpoints, None where it takes none."""
+    if checkpoints is None:
+        return None
+    last, savepoint = checkpoints.last, checkpoints.last_savepoint
+    return {
+        "completed": checkpoints.completed,
+        "failed": checkpoints.failed,
+        "failed_in_a_row": checkpoints.failed_in_a_row,
+        "last_failure": checkpoints.last_failure,
+        "in_progress": checkpoints.in_progress,
+        "restored": checkpoints.restored,
+        "age_seconds": None if checkpoints.age_seconds is None else round(checkpoints.age_seconds, 1),
+        "bytes_written": checkpoints.bytes_written,
+        "longest_seconds": round(checkpoints.longest_seconds, 3),
+        "last": None if last is None else checkpoint_values(last),
+        "last_savepoint": None if savepoint is None else checkpoint_values(savepoint),
+    }
+
+
+def whole_process(operators: Mapping[str, OperatorTimes]) -> OperatorTimes:
+    """All operators as if they were one: they take turns, so busy times add up and what is left is idle."""
+    if not operators:
+        return OperatorTimes(0.0, 0.0, 0.0)
+    total = max(times.total for times in operators.values())
+    output = operators.get("output")
+    busy = min(total, sum(times.busy for name, times in operators.items() if name != "output"))
+    held_up = min(total - busy, output.busy if output is not None else 0.0)
+    return OperatorTimes(busy, total - busy - held_up, held_up)
+
+
+def operator_values(operators: Mapping[str, OperatorTimes]) -> dict[str, dict[str, float]]:
+    """What the time of each operator goes into: parts of 1, and seconds."""
+    return {
+        name: fractions(times)
+        | {
+            "busy_seconds": round(times.busy, 3),
+            "idle_seconds": round(times.idle, 3),
+            "backpressured_seconds": round(times.backpressured, 3),
+        }
+        for name, times in operators.items()
+    }
+
+
+def fractions(times: OperatorTimes) -> dict[str, float]:
+    busy, idle, backpressured = times.fractions()
+    return {"busy": round(busy, 4), "idle": round(idle, 4), "backpressured": round(backpressured, 4)}
