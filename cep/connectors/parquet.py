@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import datetime
 import math
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ostinato.cep.connectors.base import SLACK, BadRecord, Chunk, Idle, SourceEr
 from ostinato.cep.connectors.cells import padded, to_vector
 from ostinato.cep.connectors.columns import Need, Schema
 from ostinato.cep.connectors.files import find_files, total_size
+from ostinato.cep.connectors.resuming import are_regular, refusal
 from ostinato.cep.connectors.values import BadValue
 from ostinato.patterns.ast import Stream
 from ostinato.patterns.errors import did_you_mean
@@ -31,6 +33,8 @@ from ostinato.patterns.types import (
 
 _ROWS = 1 << 15
 """Rows of a chunk: about what a chunk of text holds."""
+_MARKED_BYTES = 4096
+"""So much of the end of a file is looked at, to know it again."""
 
 
 class ParquetReader:
@@ -45,7 +49,13 @@ class ParquetReader:
         self._row = 0
         self._batches: Iterator[Any] | None = None
         self._file: Any = None
+        self._mark: list[int] = []
         self.read_bytes = 0
+
+    @property
+    def repeatable(self) -> bool:
+        """Can a job that fails be begun again?"""
+        return are_regular(self._paths)
 
     @property
     def splits(self) -> int:
@@ -67,7 +77,7 @@ class ParquetReader:
                 continue
             first = self._row
             self._row += table.num_rows
-            position = {"file": path, "row": self._row}
+            position = {"file": path, "row": self._row, "mark": self._mark}
             return Chunk(table, table.num_rows, position=position, source=path, first_line=first + 1, first_offset=-1)
         return None
 
@@ -85,8 +95,8 @@ class ParquetReader:
                         if name not in known:
                             hint = did_you_mean(name, known) or f"it has {', '.join(known)}"
                             raise SourceError(f"cannot read {path}: it has no column {name!r}; {hint}")
-                self._batches = self._file.iter_batches(batch_size=_ROWS, columns=wanted)
-                self._skip(self._row)
+                self._mark = _mark(path)
+                self._batches = _batches(self._file, wanted, self._row)
             batch = next(self._batches, None)
         except pyarrow.ArrowException as error:
             raise SourceError(f"cannot read {path}: it is not a sound Parquet file ({_first_line(error)})") from error
@@ -94,23 +104,15 @@ class ParquetReader:
             raise SourceError(f"cannot read {path}: {advice(error)}") from error
         return None if batch is None else pyarrow.Table.from_batches([batch])
 
-    def _skip(self, rows: int) -> None:
-        """Pass over rows that were read before."""
-        assert self._batches is not None
-        skipped = 0
-        while skipped < rows:
-            batch = next(self._batches, None)
-            if batch is None:
-                return
-            skipped += batch.num_rows
-
     def seek(self, position: Mapping[str, Any]) -> None:
-        if position["file"] not in self._paths:
-            raise SourceError(
-                f"cannot go on in {position['file']}: it is not among the files of {self._target} any more"
-            )
+        """Go on after a chunk. Raises SourceError where the file that was read is gone, or is another one by now."""
+        path = position["file"]
+        if path not in self._paths:
+            raise refusal(path, f"it is not among the files of {self._target} any more")
+        if _mark(path) != position["mark"]:
+            raise refusal(path, "it is another file than the one that was read")
         self.close()
-        self._at = self._paths.index(position["file"])
+        self._at = self._paths.index(path)
         self._row = position["row"]
 
     def close(self) -> None:
@@ -118,6 +120,30 @@ class ParquetReader:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _mark(path: str) -> list[int]:
+    """Size and CRC-32 of the end of a file, which says what is where in it."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _MARKED_BYTES))
+            return [size, zlib.crc32(file.read())]
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {advice(error)}") from error
+
+
+def _batches(file: Any, columns: Sequence[str] | None, row: int) -> Iterator[Any]:
+    """The rows of a file from number `row` (from 0) on. Row groups before it are not read."""
+    metadata, first = file.metadata, 0
+    while first < metadata.num_row_groups and metadata.row_group(first).num_rows <= row:
+        row -= metadata.row_group(first).num_rows
+        first += 1
+    groups = list(range(first, metadata.num_row_groups))
+    for batch in file.iter_batches(batch_size=_ROWS, columns=columns, row_groups=groups):
+        if row < batch.num_rows:
+            yield batch.slice(row)
+        row = max(0, row - batch.num_rows)
 
 
 class ParquetColumns:

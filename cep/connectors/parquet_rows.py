@@ -34,6 +34,13 @@ _TAIL_BYTES = 4096
 class TransactionalParquet:
     """Rows in a Parquet file, each exactly once; the file appears when the job has ended."""
 
+    _rows: int
+    """In the hidden file; `_committed` of them belong to a complete checkpoint."""
+    _committed: int
+    _size: int
+    """Bytes in the hidden file; `_synced` of them are durable."""
+    _synced: int
+
     def __init__(self, name: str, path: str, room: Room) -> None:
         """Touches nothing. Raises SinkError where there is no such folder."""
         self.name = name
@@ -140,10 +147,10 @@ class TransactionalParquet:
         self._tables: list[Any] = []
         self._held = 0
         self._schema: Any = None
-        self._rows: int = 0
-        self._committed: int = 0
-        self._size: int = 0
-        self._synced: int = 0
+        self._rows = 0
+        self._committed = 0
+        self._size = 0
+        self._synced = 0
         self._lineage = []
 
     def _drain(self) -> None:

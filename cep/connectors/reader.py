@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import select
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 from ostinato.cep.connectors.base import (
     CHUNK_BYTES,
@@ -27,6 +27,17 @@ from ostinato.cep.connectors.base import (
     seal,
 )
 from ostinato.cep.connectors.files import File, find_files, is_pattern, total_size
+from ostinato.cep.connectors.resuming import (
+    HEAD_BYTES,
+    are_regular,
+    find_again,
+    first_bytes,
+    head_mark,
+    open_at,
+    refusal,
+    rotated_since,
+    tail_mark,
+)
 
 _BOM = b"\xef\xbb\xbf"
 _WAIT_S = 0.05
@@ -99,11 +110,17 @@ class Framer:
         if self._framing.header and self.header is None and not self._take_header(final):
             return None
         end = self._end if final else self._boundary()
-        if not end:
-            if self._end > self._framing.max_record_bytes:
-                self._reject()
-            if not self._rejected or not final:
-                return None
+        while self._end > self._framing.max_record_bytes:
+            before = self._before_long(end)
+            if before:
+                end = before
+                break
+            if before is None:
+                break
+            self._reject()
+            end = self._end if final else self._boundary()
+        if not end and not (final and self._rejected):
+            return None
         buffer, left = self._buffer, self._end - end
         self._buffer = np.empty(max(self._framing.chunk_bytes, 2 * left) + SLACK, np.uint8)
         self._buffer[:left] = buffer[end : self._end]
@@ -125,18 +142,33 @@ class Framer:
 
     def _boundary(self) -> int:
         """Where the last whole record in the buffer ends."""
-        held = self._buffer[: self._end]
-        last = _last_line_end(held)
+        last = _last_line_end(self._buffer[: self._end])
         quote = self._framing.quote
-        if quote is None or not last:
-            return last
-        quotes = np.flatnonzero(held[:last] == quote)
-        if len(quotes) % 2 == 0:
+        if quote is None or not last or np.count_nonzero(self._buffer[:last] == quote) % 2 == 0:
             return last
         # an odd number of quotes before it: the line end is inside of a quoted field
-        ends = np.flatnonzero(held[:last] == 10)
-        outside = ends[np.searchsorted(quotes, ends) % 2 == 0]
-        return int(outside[-1]) + 1 if len(outside) else 0
+        ends = self._record_ends(last)
+        return int(ends[-1]) if len(ends) else 0
+
+    def _record_ends(self, size: int) -> npt.NDArray[np.int64]:
+        """One behind each line end in the first bytes of the buffer that is not inside of a quoted field."""
+        held = self._buffer[:size]
+        ends = np.flatnonzero(held == 10)
+        if self._framing.quote is None:
+            return ends + 1
+        quotes = np.flatnonzero(held == self._framing.quote)
+        outside: npt.NDArray[np.int64] = ends[np.searchsorted(quotes, ends) % 2 == 0] + 1
+        return outside
+
+    def _before_long(self, end: int) -> int | None:
+        """Where the first record begins that is too long, None where there is none.
+
+        Whether a record is too long must not depend on how much of it was read at a time: it would be another answer
+        when the job goes on from the middle.
+        """
+        bounds = np.concatenate(([0], self._record_ends(end), [self._end + 1]))
+        long = np.flatnonzero(np.diff(bounds) - 1 > self._framing.max_record_bytes)
+        return int(bounds[long[0]]) if len(long) else None
 
     def _take_header(self, final: bool) -> bool:
         """Put the first line aside; False while it is not there in full."""
@@ -152,24 +184,29 @@ class Framer:
         return True
 
     def _reject(self) -> None:
-        """The record in the buffer is too long: keep its beginning for the dead letters, pass over the rest."""
-        raw = self._buffer[:REJECTED_BYTES].tobytes()
-        reason = f"record longer than {self._framing.max_record_bytes} bytes; only its beginning is kept"
+        """The first record in the buffer is too long: keep its beginning for the dead letters, pass over the rest.
+
+        It ends at the first line end behind what a record may have.
+        """
+        limit = self._framing.max_record_bytes
+        raw = self._buffer[: min(limit, REJECTED_BYTES)].tobytes()
+        reason = f"record longer than {limit} bytes; only its beginning is kept"
         self._rejected.append(BadRecord(raw, self.source, self.line, self.offset, reason))
-        self.offset += self._end
-        self._end = 0
+        self._drop(limit)
         self._skipping = True
-        self._buffer = np.empty(self._framing.chunk_bytes + SLACK, np.uint8)
+        self._skip()
 
     def _skip(self) -> None:
         found = np.flatnonzero(self._buffer[: self._end] == 10)
-        end = int(found[0]) + 1 if len(found) else self._end
-        self._buffer[: self._end - end] = self._buffer[end : self._end].copy()
-        self._end -= end
-        self.offset += end
-        if len(found):
-            self._skipping = False
-            self.line += 1
+        self._drop(int(found[0]) + 1 if len(found) else self._end)
+        self._skipping = not len(found)
+
+    def _drop(self, count: int) -> None:
+        """Forget the first bytes of the buffer."""
+        self.line += int(np.count_nonzero(self._buffer[:count] == 10))
+        self._buffer[: self._end - count] = self._buffer[count : self._end].copy()
+        self._end -= count
+        self.offset += count
 
 
 def _last_line_end(held: Bytes) -> int:
@@ -201,9 +238,18 @@ class FileReader:
         self._from_end = from_end and follow
         self._paths = [target] if follow and not is_pattern(target) else self._find()
         self._next = 0
+        self._between: list[str] = []
         self._file: File | None = None
         self._framer: Framer | None = None
+        self._head: bytearray | None = None
+        self._head_mark = [0, 0]
+        self._room = 0
         self.read_bytes = 0
+
+    @property
+    def repeatable(self) -> bool:
+        """Can a job that fails be begun again?"""
+        return are_regular(self._paths)
 
     @property
     def splits(self) -> int:
@@ -231,27 +277,28 @@ class FileReader:
 
     def _read(self) -> Chunk | Idle | None:
         while True:
-            if self._file is None and not self._open_next():
-                if not self._follow:
-                    return None
-                time.sleep(_WAIT_S)
-                return Idle()
+            from_end = self._from_end
+            if self._file is None:
+                if not self._open_next():
+                    if not self._follow:
+                        return None
+                    time.sleep(_WAIT_S)
+                    return Idle()
+                if from_end:
+                    return self._nothing_yet()
             assert self._file is not None
             assert self._framer is not None
-            room = self._framer.room()
-            count = self._file.readinto(room)
-            self.read_bytes += count
-            self._framer.filled(count)
-            at_end = count < len(room)
+            count = self._fill(self._file, self._framer)
+            at_end = count < self._room
             leaving = at_end and (not self._follow or self._superseded())
             if leaving and self._follow:
                 # what was written between reading to the end and looking for a successor
-                more = self._file.readinto(self._framer.room())
-                self._framer.filled(more)
-                leaving = not more
+                leaving = not self._fill(self._file, self._framer)
             chunk = self._framer.cut(final=leaving)
             if chunk is not None:
-                chunk.position = self._position()
+                # what is behind a record that is too long comes in a chunk of its own
+                leaving = leaving and not self._framer.pending
+                chunk.position = self._position(chunk, whole=leaving)
                 if leaving:
                     self._leave()
                 return chunk
@@ -261,7 +308,31 @@ class FileReader:
                 time.sleep(_WAIT_S)
                 return Idle()
 
+    def _fill(self, file: File, framer: Framer) -> int:
+        """Read as much as there is room for; returns how much that was."""
+        room = framer.room()
+        self._room = len(room)
+        count = file.readinto(room)
+        self.read_bytes += count
+        if self._head is not None and len(self._head) < HEAD_BYTES:
+            self._head += room[: min(count, HEAD_BYTES - len(self._head))]
+            self._head_mark = head_mark(self._head)
+        framer.filled(count)
+        return count
+
+    def _nothing_yet(self) -> Chunk:
+        """An empty chunk at the end of a file: reading goes on there, also after a restart before anything came."""
+        assert self._framer is not None
+        chunk = Chunk.of(b"", source=self._framer.source, first_line=self._framer.line, header=self._framer.header)
+        chunk.first_offset = self._framer.offset
+        chunk.position = self._position(chunk, whole=False)
+        return chunk
+
     def _open_next(self) -> bool:
+        if self._between:
+            path = self._between.pop(0)
+            self._open(path)
+            return True
         if self._follow and is_pattern(self._target):
             last = self._paths[self._next - 1] if self._next else ""
             self._paths = self._paths[: self._next] + [path for path in self._find() if path > last]
@@ -270,21 +341,35 @@ class FileReader:
         path = self._paths[self._next]
         if self._follow and not Path(path).exists():
             return False
-        self._file = File(path)
-        self._framer = Framer(self._framing, path)
+        self._open(path)
         if self._from_end:
-            self._start_at_end(self._file, self._framer)
+            self._start_at_end(path)
         self._from_end = False
         self._next += 1
         return True
 
-    def _start_at_end(self, file: File, framer: Framer) -> None:
-        framer.offset = file.skip(file.size)
-        framer.line = 2  # not known, and not the first
+    def _open(self, path: str) -> None:
+        self._file = File(path)
+        self._framer = Framer(self._framing, path)
+        self._head, self._head_mark = bytearray(), head_mark(b"")
+
+    def _start_at_end(self, path: str) -> None:
+        assert self._file is not None
+        assert self._framer is not None
+        self._framer.offset = self._file.skip(self._file.size)
+        if self._framer.offset:
+            self._framer.line = 2  # not known, and not the first
+            self._head, self._head_mark = None, head_mark(first_bytes(path, min(self._framer.offset, HEAD_BYTES)))
+            if self._framing.header:
+                self._framer.header = _first_line(path)
 
     def _superseded(self) -> bool:
         """Has the followed file a successor: another one of its name, or one with a later name?"""
         assert self._file is not None
+        if self._between:
+            return True
+        if self._file.path not in self._paths:
+            return Path(self._paths[self._next]).exists()
         if is_pattern(self._target):
             return any(path > self._file.path for path in self._find())
         try:
@@ -304,6 +389,7 @@ class FileReader:
             return False
         self._file.restart()
         self._framer = Framer(self._framing, self._file.path)
+        self._head, self._head_mark = bytearray(), head_mark(b"")
         return True
 
     def _leave(self) -> None:
@@ -311,56 +397,59 @@ class FileReader:
         self._file.close()
         self._file = self._framer = None
 
-    def _position(self) -> Mapping[str, Any]:
+    def _position(self, chunk: Chunk, *, whole: bool) -> Mapping[str, Any]:
+        """Where reading goes on after a chunk. `whole`: with it, all of the file has been read."""
         assert self._file is not None
         assert self._framer is not None
         device, inode = self._file.inode
         return {
-            "file": self._file.path if self._file.path in self._paths else self._target,
+            "file": self._file.path if self._file.path in self._paths else self._paths[self._next],
             "offset": self._framer.offset,
             "line": self._framer.line,
             "device": device,
             "inode": inode,
+            "head": self._head_mark,
+            "tail": tail_mark(chunk),
+            "whole": whole,
         }
 
     def seek(self, position: Mapping[str, Any]) -> None:
-        """Go on after a chunk. A followed file that was renamed since is looked for beside its old place."""
+        """Go on after a chunk. A followed file that was renamed since is looked for beside its old place.
+
+        Raises:
+            SourceError: the file that was read is gone, or is another one by now.
+        """
         if self._file is not None:
             self._leave()
-        path, inode = position["file"], (position["device"], position["inode"])
-        if path not in self._paths:
-            raise SourceError(f"cannot go on in {path}: it is not among the files of {self._target} any more")
+        self._from_end, self._between = False, []
+        path = position["file"]
+        if self._follow:
+            self._paths = sorted({*self._paths, path})
+        elif path not in self._paths:
+            if not position["whole"]:
+                raise refusal(path, f"it is not among the files of {self._target} any more")
+            self._next = sum(other < path for other in self._paths)
+            return
         self._next = self._paths.index(path) + 1
         if self._follow:
-            beside = sorted(glob.glob(glob.escape(path) + "*"))  # noqa: PTH207
-            renamed = [other for other in beside if _inode(other) == inode]
-            if not renamed:
+            place, file = find_again(path, position)
+            if place != path:
                 self._next -= 1
-                return
-            if renamed[0] != path:
-                self._next -= 1
-                path = renamed[0]
-        self._file = File(path)
-        self._framer = Framer(self._framing, path, offset=position["offset"], line=position["line"])
-        if self._framing.header:
-            self._framer.header = _first_line(path)
-        if self._file.skip(position["offset"]) < position["offset"]:
-            self._leave()
-            if not self._follow:
-                raise SourceError(f"cannot go on in {path}: it is shorter than it was when it was read")
-            self._next = self._paths.index(position["file"])
+                self._between = rotated_since(path, place)
+        else:
+            place, found = path, open_at(path, position)
+            if isinstance(found, str):
+                raise refusal(path, found)
+            file = found
+        self._file = file
+        self._framer = Framer(self._framing, place, offset=position["offset"], line=position["line"])
+        self._head, self._head_mark = None, position["head"]
+        if self._framing.header and position["offset"]:
+            self._framer.header = _first_line(place)
 
     def close(self) -> None:
         if self._file is not None:
             self._leave()
-
-
-def _inode(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)  # noqa: PTH116
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _first_line(path: str) -> bytes:
@@ -402,6 +491,10 @@ class StreamReader:
 
     def read(self) -> Chunk | Idle | None:
         waited = False
+        while self._ended and self._framer.pending:
+            chunk = self._framer.cut(final=True)
+            if chunk is not None:
+                return self._placed(chunk)
         while not self._ended:
             room = self._framer.room()
             if not self._ready(0 if self._framer.pending and not waited else _WAIT_S):
