@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 COMMAND = str(Path(sys.executable).with_name("ostinato"))
 NAME_VARIABLE = "OSTINATO_TEST_JOB"
-RESTARTING = ("--restart", "fixed-delay")
+RESTARTING = ("--restart", "fixed-delay attempts=10 delay=100ms")
 WAIT_SECONDS = 60.0
 """For anything that normally takes a second or two, on a machine that is busy with other tests."""
 
@@ -46,12 +46,12 @@ def eventually(
         time.sleep(every)
 
 
-def checkpoints_in(folder: str, *, interval: str = "150ms") -> list[str]:
+def checkpoints_in(folder: str, *, interval: str = "100ms") -> list[str]:
     """Arguments of a job with checkpoints in a directory, that begins again after every failure of a worker."""
     return ["--checkpoint-dir", folder, "--interval", interval, *RESTARTING]
 
 
-def checkpoints_at(url: str, *, interval: str = "150ms") -> list[str]:
+def checkpoints_at(url: str, *, interval: str = "100ms") -> list[str]:
     """The same with checkpoints in Redis."""
     return ["--checkpoint-redis", url, "--interval", interval, *RESTARTING]
 

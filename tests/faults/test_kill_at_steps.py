@@ -16,10 +16,13 @@ from tests.faults.workload import KEYS, Shape, lay_out
 pytestmark = [pytest.mark.timeout(180)]
 
 SHAPE = Shape(events=6_000)
+ALONE = "the only process"
 RECOVERY = ("restart.", "restore.", "sink.recovered")
 ENDING = ("finish.",)
+WITH_WORKERS = ("snapshot.reported", "restart.begin")
+"""Steps that a job in one process does not have."""
 
-QUICK = {("checkpoint.committed", SUPERVISOR), ("snapshot.durable", WORKER), ("sink.publishing", SUPERVISOR)}
+QUICK = {("checkpoint.committed", SUPERVISOR), ("sink.publishing", ALONE), ("snapshot.durable", WORKER)}
 """These run in `make test` too."""
 
 
@@ -33,30 +36,35 @@ class Plan(NamedTuple):
 
 def plan(step: str, victim: str) -> Plan:
     """Let something strike at a step; where that is one of recovery, something has to fail before."""
-    role = STEPS[step].role
-    action = "kill" if role == victim else "kill-parent" if role == WORKER else "kill-child"
+    role = SUPERVISOR if victim == ALONE else STEPS[step].role
+    action = "kill" if victim in (role, ALONE) else "kill-parent" if role == WORKER else "kill-child"
     process = "worker-0" if role == WORKER else SUPERVISOR
     if not step.startswith(RECOVERY):
-        return Plan(f"{step}:{1 if step.startswith(ENDING) else 3}@{process}={action}")
-    if step == "sink.recovered" and victim == WORKER:
+        nth = 1 if step.startswith(ENDING) else 2
+        if step.startswith("sink.prepare"):
+            # not in the first checkpoint, but between two sinks of the second
+            nth = len(KEYS) + 3
+        return Plan(f"{step}:{nth}@{process}={action}")
+    if step.startswith("restart.") or victim == WORKER:
+        failure = "checkpoint.barrier:3=raise" if victim == ALONE else "snapshot.durable:3@worker-1=kill"
         # each sink has come there once when the job began
-        return Plan(f"snapshot.durable:3@worker-1=kill,{step}:{len(KEYS) + 3}@{process}={action}", at=1)
-    if victim == WORKER or step.startswith("restart."):
-        return Plan(f"snapshot.durable:3@worker-1=kill,{step}@{process}={action}", at=1)
-    return Plan("checkpoint.committed:3@supervisor=kill", f"{step}@{process}={action}")
+        nth = len(KEYS) + 3 if step == "sink.recovered" else 1
+        return Plan(f"{failure},{step}:{nth}@{process}={action}", at=1)
+    return Plan("checkpoint.committed:2@supervisor=kill", f"{step}@{process}={action}")
 
 
-def cases(store: str) -> list[object]:
+def cases(store: str, *victims: str) -> list[object]:
     """Every step of jobs with such a store, with every victim."""
     return [
         pytest.param(step, victim, id=f"{step}-{victim}", marks=() if (step, victim) in QUICK else pytest.mark.faults)
         for step, known in STEPS.items()
         if known.store in ("", store)
-        for victim in (WORKER, SUPERVISOR)
+        for victim in victims
+        if not (victim == ALONE and step in WITH_WORKERS)
     ]
 
 
-@pytest.mark.parametrize(("step", "victim"), cases("directory"))
+@pytest.mark.parametrize(("step", "victim"), cases("directory", ALONE, WORKER, SUPERVISOR))
 def test_kill_with_checkpoints_in_a_directory(
     tmp_path: Path, make_job: MakeJob, trial: Trial, step: str, victim: str
 ) -> None:
@@ -65,7 +73,7 @@ def test_kill_with_checkpoints_in_a_directory(
     trial.on(f"SIGKILL of {victim}", step)
     folder = tmp_path / "job"
     lay_out(folder, SHAPE)
-    job = make_job(folder, "-p", "2", *checkpoints_in("checkpoints"))
+    job = make_job(folder, "-p", "1" if victim == ALONE else "2", *checkpoints_in("checkpoints"))
     run_through(job, plan(step, victim))
     trial.judge(folder, SHAPE)
 
@@ -78,6 +86,10 @@ def run_through(job: Job, planned: Plan) -> None:
         code = running.wait()
         if code == 0:
             break
+        if "finish.deleted" in planned.first and job.starts > 1:
+            # it had ended: there is nothing to go on from, which is said, and not begun anew
+            assert "there is no checkpoint" in running.said
+            return
         assert code == -signal.SIGKILL, f"exit code {code}; the job said:\n{running.said}"
         leaves_no_orphan(running)
         struck = fault or struck
