@@ -132,7 +132,7 @@ def _singles(items: Sequence[Element]) -> list[str]:
 def pattern(
     match: str,
     *,
-    on: type[Event] | Stream | DeclaredPattern | str,
+    on: type[Any] | Stream | DeclaredPattern | str,
     within: DurationLike | None = None,
     skip: str | Skip | AfterMatchSkipStrategy = NO_SKIP,
     define: Mapping[str, Condition | Definition] | None = None,
@@ -148,7 +148,7 @@ def pattern(
 
     Args:
         match: the sequence of stages, as behind ``match`` in a ``.cep`` file.
-        on: the stream that it reads.
+        on: the stream that it reads: a class derived from `Event`, a process function, a pattern, or its name.
         within: the longest time from the first event of a match to the last.
         skip: as behind ``after match``: ``"past last"``, ``"to next"``, ``"to first b"``.
         define: conditions of stages that are called like one of these arguments.

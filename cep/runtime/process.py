@@ -53,7 +53,8 @@ class Process:
         load: Callable[[bytes], Batch],
     ) -> None:
         """`store` and `load` turn events that wait into bytes and back."""
-        self.name = checked.name
+        self.name = f"{checked.name}.process"  # a stream may be called as the process is
+        self._called = checked.name
         self._stream = checked.stream
         self._keys = [(column.name, column.type) for column in checked.stream.columns if column.key]
         self._codec = KeyCodec(self._keys)
@@ -63,12 +64,12 @@ class Process:
         self._watermark = MIN_TIME
         self._writers = {stream.name: RowWriter(stream) for stream in checked.outputs}
         self._main = self._writers[checked.outputs[0].name]
-        self._where = f"process `{self.name}`"
+        self._where = f"process `{checked.name}`"
         self.states = KeyedStates(self._where, key_groups, backend)
         self.states.event_time = MIN_TIME
         self._context = Context(self.states)
         self._function = checked.declared.make()
-        self._call(self._function.open, Opening(self.name, self.states))
+        self._call(self._function.open, Opening(checked.name, self.states))
         self.states.seal()
 
     # -- what the graph asks -----------------------------------------------------------------------
@@ -124,7 +125,7 @@ class Process:
     def snapshot(self, whole: Collection[int] | None) -> OperatorState:
         """See `ostinato.state.operator.Stateful`."""
         keys = [(name, str(type_)) for name, type_ in self._keys]
-        header = ProcessHeader(self.name, self._stream.name, keys, self.states.notes()).encode()
+        header = ProcessHeader(self._called, self._stream.name, keys, self.states.notes()).encode()
         state = self.states.snapshot(header, whole)
         rows = self._store(concat_batches(self._held)) if self._held else b""
         waiting = Waiting(self._watermark, self.states.event_time, self.states.processing_time, rows)

@@ -75,7 +75,7 @@ class Model:
 
     now: int = 0
     value: dict[str, tuple[int, Any]] = field(default_factory=dict)
-    list: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    lists: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     map: dict[str, dict[str, tuple[int, Any]]] = field(default_factory=dict)
     sum: dict[str, int] = field(default_factory=dict)
     mean: dict[str, list[int]] = field(default_factory=dict)
@@ -84,8 +84,8 @@ class Model:
     def read(self, key: str) -> tuple[Any, ...]:
         held = self.value.get(key)
         value = held[1] if held and held[0] + TTL > self.now else None
-        listed = [item for stamp, item in self.list.get(key, []) if stamp + TTL > self.now]
-        self.list[key] = [(self.now, item) for item in listed]
+        listed = [item for stamp, item in self.lists.get(key, []) if stamp + TTL > self.now]
+        self.lists[key] = [(self.now, item) for item in listed]
         mapped = {name: item for name, (stamp, item) in self.map.get(key, {}).items() if stamp + TTL > self.now}
         mean = self.mean.get(key)
         return value, listed, mapped, self.sum.get(key), mean[0] / mean[1] if mean else None
@@ -237,10 +237,10 @@ def perform(job: Job, what: str, *args: Any) -> None:
             model.value[key] = (model.now, value)
         case "add", (key, number):
             job.at(key).list.add(number)
-            model.list.setdefault(key, []).append((model.now, number))
+            model.lists.setdefault(key, []).append((model.now, number))
         case "replace", (key, numbers):
             job.at(key).list.update(numbers)
-            model.list[key] = [(model.now, number) for number in numbers]
+            model.lists[key] = [(model.now, number) for number in numbers]
         case "put", (key, name, numbers):
             job.at(key).map.put(name, numbers)
             model.map.setdefault(key, {})[name] = (model.now, numbers)
@@ -255,7 +255,7 @@ def perform(job: Job, what: str, *args: Any) -> None:
             model.mean[key] = [total + number, count + 1]
         case "clear", (key, state):
             getattr(job.at(key), state).clear()
-            getattr(model, state).pop(key, None)
+            getattr(model, "lists" if state == "list" else state).pop(key, None)
         case "timer", (key, time, domain):
             job.at(key).states.register(domain, time, "")
             model.timers.add((domain, time, "", key))
