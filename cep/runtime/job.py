@@ -176,7 +176,11 @@ class LocalJob:
         # Watermarks are sent anew after a restore: the channels of the graph have no state.
         self._sent = [intake.time.watermark for intake in self._intakes]
         if self._attempt.point is not None:
-            self._restore(self._attempt.point, job)
+            try:
+                self._restore(self._attempt.point, job)
+            except BaseException:
+                self._sources.close()
+                raise
         if self._coordinator is not None:
             self._coordinator.begin_attempt(1, self._attempt.point)
 

@@ -155,6 +155,5 @@ def resumed(times: Iterable[Mapping[str, Any] | None], fresh: Sequence[Mapping[s
             continue
         splits = [[number, largest, now, idle] for number, largest, _, idle in stored["splits"]]
         known = {split[0] for split in splits}
-        # An ended stream has no time to hold back; a split that has ended is not there on purpose.
-        added = [split for split in new["splits"] if split[0] not in known] if not splits else []
+        added = [split for split in new["splits"] if split[0] not in known]
         yield {**stored, "splits": [*splits, *added]}

@@ -110,6 +110,12 @@ class Sources:
         """Let the clock go on from `moment` (epoch ms) at least, the time that an earlier run had reached."""
         self._clock.not_before(moment)
 
+    def drain(self) -> list[Ended]:
+        """Take every source for ended."""
+        ended = [Ended(number, self._clock()) for number in self._open]
+        self._open = []
+        return ended
+
     @property
     def repeatable(self) -> bool:
         """Can all of them be read a second time?"""

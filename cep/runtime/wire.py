@@ -38,6 +38,9 @@ class Kind(IntEnum):
     STATUS = 9  # W>P a line for the user
     ASK = 10  # P>W tell the numbers now
     NUMBERS = 11  # W>P of each pattern
+    ORDER = 12  # P>W a checkpoint, before its barrier
+    PART = 13  # W>P what was written for a checkpoint, or why it was not
+    BEAT = 14  # both ways: a sign of life
 
 
 class Message(NamedTuple):
@@ -63,6 +66,20 @@ class Wire:
         with self._sending:
             for first in range(0, len(buffers), _PIECES_AT_ONCE):
                 self._send_all(buffers[first : first + _PIECES_AT_ONCE])
+
+    def beat(self) -> None:
+        """Send a sign of life, if that can be done at once: where others are sending, they are sign enough."""
+        if not self._sending.acquire(blocking=False):
+            return
+        try:
+            header = memoryview(_HEADER.pack(0, Kind.BEAT, 0, 0))
+            with contextlib.suppress(BlockingIOError):  # the other end does not read, which it is to blame for
+                sent = self._socket.send(header, socket.MSG_DONTWAIT)
+                self._send_all([header[sent:]] if sent < len(header) else [])
+        except OSError:
+            pass  # whoever receives notices that the other end has gone
+        finally:
+            self._sending.release()
 
     def receive(self) -> Message | None:
         """The next message, or None when the other end has gone."""

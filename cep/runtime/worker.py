@@ -24,15 +24,18 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ostinato.cep.batch import MAX_TIME, Barrier, Batch, Clock, EndOfInput, Message, Watermark
+from ostinato.cep.batch import MAX_TIME, MIN_TIME, Barrier, Batch, Clock, EndOfInput, Message, Watermark
 from ostinato.cep.runtime import frames, wire
 from ostinato.cep.runtime.assembly import Assembly, assemble
+from ostinato.cep.runtime.heartbeats import Watch
 from ostinato.cep.runtime.intake import Admitted, Decoded, Intake
 from ostinato.cep.runtime.job import Definition, make_intakes
 from ostinato.cep.runtime.packing import unpack_chunk
 from ostinato.cep.runtime.partition import Partitioner
 from ostinato.cep.runtime.slots import Slots
+from ostinato.cep.runtime.snapshots import StoreSpec
 from ostinato.cep.runtime.wire import Kind, Pieces, Wire
+from ostinato.cep.runtime.worker_state import RestoreSpec, WorkerState
 
 STATISTICS_SECONDS = 0.5
 """How often a worker tells its numbers."""
@@ -55,9 +58,36 @@ class Worker:
     """One of `workers` processes."""
 
     def __init__(
-        self, number: int, parent: Wire, peers: Mapping[int, Wire], slots: Slots, job: Definition, time_state: Any
+        self,
+        number: int,
+        parent: Wire,
+        peers: Mapping[int, Wire],
+        slots: Slots,
+        job: Definition,
+        time_state: Any,
+        *,
+        watch: Watch | None = None,
+        store: StoreSpec | None = None,
+        restore: RestoreSpec | None = None,
     ) -> None:
-        """`slots`: where chunks come; `time_state`: the sources' time before entry 0, as `Intake.time` gave it."""
+        """Make the worker, with its part of the state it is to go on from.
+
+        Args:
+            number: which of the workers it is.
+            parent: the connection to the parent.
+            peers: those to the other workers, by their number.
+            slots: where chunks come.
+            job: what to run.
+            time_state: the sources' time before entry 0, as `Intake.time` gave it.
+            watch: is told when the parent has been heard of.
+            store: where checkpoints go.
+            restore: where the state is.
+
+        Raises:
+            SnapshotError: the state is damaged, or does not fit the job.
+            StoreError: it cannot be read.
+        """
+        self._watch = watch
         self._number = number
         self._workers = len(peers) + 1
         self._parent = parent
@@ -89,6 +119,9 @@ class Worker:
         self._at = (0, 0)
         self._told = 0.0
         self._asked = False
+        self._state = WorkerState(number, parent, self._assembly.graph, store)
+        if restore is not None:
+            self._state.restore(restore, job, self._workers)
 
     def run(self) -> None:
         """Work until the parent closes the connection, which ends the process."""
@@ -130,7 +163,8 @@ class Worker:
         for intake, state in zip(self._intakes, self._times.pop(entry), strict=True):
             intake.time.load(state)
         admitted: Admitted | None = None
-        before = [intake.time.watermark for intake in self._intakes]
+        # Before the first entry, nobody has said how far time has come: it may be far, after a restore.
+        before = [intake.time.watermark if entry else MIN_TIME for intake in self._intakes]
         if decoded is not None:
             admitted = self._intakes[head["source"]].admit(decoded, head["now"])
         elif head["kind"] == "tick":
@@ -140,7 +174,10 @@ class Worker:
             self._intakes[head["source"]].time.finish()
         state = [intake.time.state() for intake in self._intakes]
         following = (self._number + 1) % self._workers
-        self._peers[following].send(Kind.TIME, entry + 1, wire.pack(state))
+        if following == self._number:
+            self._times[entry + 1] = state
+        else:
+            self._peers[following].send(Kind.TIME, entry + 1, wire.pack(state))
         deliveries: dict[int, list[Delivery]] = {worker: [] for worker in range(self._workers)}
         for number, intake in enumerate(self._intakes):
             stream = intake.stream.name
@@ -193,6 +230,8 @@ class Worker:
                 if batch is not None:
                     edge.send(batch)
                 for control in controls:
+                    if isinstance(control, Barrier):
+                        self._state.begin(control.id)
                     edge.send(control)
         if stage + 1 < self._stages:
             self._exchange(entry, stage + 1)
@@ -220,10 +259,8 @@ class Worker:
         batches, self._delivered[:] = list(self._delivered), []
         said: dict[str, Any] = {}
         now = time.monotonic()
-        snapshots = self._assembly.graph.take_snapshots()
-        if snapshots:
-            said["snapshots"] = snapshots
-        if now - self._told >= STATISTICS_SECONDS or self._is_over():
+        is_checkpoint = self._state.end()
+        if is_checkpoint or now - self._told >= STATISTICS_SECONDS or self._is_over():
             self._told = now
             said["patterns"] = self._numbers()
         self._parent.send(Kind.DONE, entry, wire.pack(said, [frames.encode(batch) for batch in batches]))
@@ -240,6 +277,13 @@ class Worker:
 
     def _listen_to_parent(self) -> None:
         while (message := self._parent.receive()) is not None:
+            if self._watch is not None:
+                self._watch.heard()
+            if message.kind == Kind.BEAT:
+                continue
+            if message.kind == Kind.ORDER:
+                self._state.order(message.payload)
+                continue
             with self._changed:
                 if message.kind == Kind.ASK:
                     self._asked = True
