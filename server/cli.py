@@ -16,6 +16,7 @@ _COMMANDS = {
     "savepoint": "take a savepoint of a running job; list and delete them",
     "stop": "stop a running job with a savepoint",
     "cancel": "end a running job at once",
+    "state": "show what is in checkpoints and savepoints",
     "check": "say everything that is wrong with programs",
     "fmt": "write programs in the standard form",
     "explain": "show what becomes of a pattern: automaton and conditions",

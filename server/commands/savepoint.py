@@ -125,6 +125,8 @@ def _dispose(address: str, job: str | None) -> None:
         _guarded(remove)
     else:
         if id_ is None:
+            if not _guarded(store.entries):
+                raise StateFailure(f"there is no savepoint in {shown}")
             raise click.UsageError(f"--dispose {shown}: which? `ostinato savepoint --list {shown}` shows the addresses")
 
         def delete() -> None:

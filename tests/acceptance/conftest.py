@@ -66,6 +66,7 @@ class Folder:
             "PYTHONWARNINGS": "error",
             "PYTHONPYCACHEPREFIX": str(bytecode),
             "COLUMNS": "200",
+            "OSTINATO_RUNTIME_DIR": str(path / "running"),
         }
         self.environment = {**os.environ, **own}
         self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
