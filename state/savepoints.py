@@ -94,6 +94,19 @@ def resolve(address: str, *, job: str = "", options: StoreOptions | None = None)
     return Place(store, number, named)
 
 
+def places(address: str, *, job: str = "", options: StoreOptions | None = None) -> list[Place]:
+    """The same, but of all jobs where a Redis has several and the address names none. Raises as `resolve` does."""
+    if not is_redis(address) or job or "#" in address:
+        return [resolve(address, job=job, options=options)]
+    from ostinato.state.stores.redis import RedisStore
+
+    with closing(RedisStore(address, "", options or StoreOptions())) as store:
+        jobs = store.jobs()
+        if not jobs:
+            raise SnapshotError(f"{store.address} has no checkpoints in it")
+    return [resolve(address, job=job, options=options) for job in jobs]
+
+
 def read(place: Place) -> Manifest:
     """The manifest of the checkpoint that is meant. Raises SnapshotError, DamagedError, StoreError."""
     number = place.chosen()

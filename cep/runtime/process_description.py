@@ -1,4 +1,4 @@
-"""A record of a process function's state, for people to read; nothing but the header is needed for it."""
+"""A key's record of a process function in words, for `ostinato state show`."""
 
 from __future__ import annotations
 
@@ -6,53 +6,52 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from ostinato.cep.batch import Batch
-from ostinato.cep.nfa.keys import KeyCodec, of_bytes
 from ostinato.cep.runtime.process_header import ProcessHeader
-from ostinato.cep.runtime.process_rows import rows_of
-from ostinato.patterns.parser import parse_type
-from ostinato.state.evolution import StateNote
+from ostinato.state.errors import DamagedError
 from ostinato.state.keyed_records import EVENT_TIME, Cell, RecordFormat
 
 
 def describe(header: bytes, key: bytes, value: bytes) -> Mapping[str, Any]:
-    """One key's record: its key columns, its states as they were declared, its timers.
-
-    What has a time to live has the time that it counts from. Raises SnapshotError where it cannot be read.
-    """
+    """The key's columns, its states by name, its timers (times in epoch ms). Raises SnapshotError, DamagedError."""
     known = ProcessHeader.decode(header)
     record = RecordFormat([note.name for note in known.states], [note.kind for note in known.states]).unpack(value)
-    states = {
-        note.name: _cell(note, cell) for note, cell in zip(known.states, record.cells, strict=True) if cell is not None
-    }
+    try:
+        states = {note.name: _cell(cell) for note, cell in zip(known.states, record.cells, strict=True) if cell}
+        columns = _key(known, key)
+    except (UnicodeDecodeError, ValueError, msgspec.MsgspecError) as error:
+        raise DamagedError(f"the record of key {key!r} is damaged: {error}") from error
     timers = [
-        {"clock": "event time" if domain == EVENT_TIME else "processing time", "time": time}
-        | ({"namespace": namespace} if namespace else {})
+        {"time": time, "domain": "event time" if domain == EVENT_TIME else "processing time", "namespace": namespace}
         for domain, time, namespace in sorted(record.timers or ())
     ]
-    return {"key": key_of(known, key), "states": states, "timers": timers}
+    return {"key": columns, "states": states, "timers": timers}
 
 
-def key_of(header: ProcessHeader, key: bytes) -> Mapping[str, Any]:
-    """The key columns of an encoded key."""
-    codec = KeyCodec([(name, parse_type(type_)) for name, type_ in header.keys])
-    return dict(rows_of(Batch("", np.zeros(1, np.int64), codec.decode(of_bytes([key]))))[0])
-
-
-def _cell(note: StateNote, cell: Cell) -> Any:
+def _cell(cell: Cell) -> Any:
+    """A state's value, or its values or entries in a list; with `since` where it has a time to live."""
     if isinstance(cell, tuple):
-        return _stamped(note, cell[0], cell[1])
+        return _stamped(cell[0], {"value": msgspec.msgpack.decode(cell[1])})
     if isinstance(cell, list):
-        return [_stamped(note, stamp, data) for stamp, data in cell]
+        return [_stamped(stamp, {"value": msgspec.msgpack.decode(value)}) for stamp, value in cell]
     return [
-        {"key": msgspec.msgpack.decode(key), "value": msgspec.msgpack.decode(data)}
-        | ({"since": stamp} if note.ttl_ms is not None else {})
-        for key, (stamp, data) in cell.items()
+        _stamped(stamp, {"key": msgspec.msgpack.decode(key), "value": msgspec.msgpack.decode(value)})
+        for key, (stamp, value) in cell.items()
     ]
 
 
-def _stamped(note: StateNote, stamp: int | None, data: bytes) -> Any:
-    value = msgspec.msgpack.decode(data)
-    return value if note.ttl_ms is None else {"value": value, "since": stamp}
+def _stamped(stamp: int | None, known: dict[str, Any]) -> dict[str, Any]:
+    return known if stamp is None else known | {"since": stamp}
+
+
+def _key(header: ProcessHeader, key: bytes) -> dict[str, Any]:
+    """As the key's columns are written: see `ostinato.cep.nfa.keys`."""
+    names = [name for name, _ in header.keys]
+    if not names:
+        return {}
+    if len(names) == 1:
+        if header.keys[0][1].upper() == "STRING":
+            return {names[0]: None if key == b"\xc0" else key.decode("utf-8", "replace")}
+        if len(key) == 8:
+            return {names[0]: int.from_bytes(key, "little", signed=True)}
+    return dict(zip(names, msgspec.msgpack.decode(key), strict=True))
