@@ -62,6 +62,13 @@ def gather(strings: Strings) -> Strings:
     return Strings(target, start, strings.length.copy())
 
 
+def one_behind_the_other(data: npt.NDArray[np.uint8], length: npt.NDArray[np.int32]) -> Strings:
+    """Texts of these lengths that lie in `data` without a gap."""
+    start = np.zeros(len(length), np.int64)
+    np.cumsum(length[:-1], out=start[1:])
+    return Strings(data, start, length)
+
+
 def equals(strings: Strings, text: str) -> BoolArray:
     """Which texts are `text`? bool[rows]"""
     out = np.empty(len(strings), np.bool_)

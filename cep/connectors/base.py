@@ -19,11 +19,11 @@ SLACK = 64
 """Bytes behind the last one of a chunk of text: a line end, then zeros. Kernels read whole words over the end."""
 CHUNK_BYTES = 1 << 20
 """About what is read at a time: it fits in the second-level cache with the columns that are made of it."""
-PARALLEL_CHUNK_BYTES = 4 << 20
-"""The most that is read at a time for several workers: each of them does something about every chunk, be its share of
-the rows as small as it may."""
-CHUNKS_PER_WORKER = 8
-"""So many chunks of a file should fall to each worker, lest some have nothing to do."""
+LARGE_CHUNK_BYTES = 4 << 20
+"""The most that is read at a time of a long file: what is done once for each chunk, by each of several workers, matters
+more then than the cache."""
+CHUNKS_OF_A_FILE = 16
+"""A file has at least so many chunks, if they are not smaller than `CHUNK_BYTES`: work for several workers."""
 MAX_RECORD_BYTES = 256 << 20
 """A longer record is rejected without being held in memory."""
 REJECTED_BYTES = 1 << 20

@@ -47,9 +47,8 @@ def reader_for(
     *,
     target: str | None = None,
     follow: bool | None = None,
-    workers: int = 1,
 ) -> Reader:
-    """The reader of a stream's source; see `source_for`. `workers`: among how many its chunks are dealt out."""
+    """The reader of a stream's source; see `source_for`."""
     from ostinato.cep.connectors.base import MAX_RECORD_BYTES
     from ostinato.cep.connectors.files import unbuffered
     from ostinato.cep.connectors.reader import FileReader, Framing, StreamReader
@@ -63,7 +62,7 @@ def reader_for(
     framing = Framing(
         quote=ord(quote) if quote else None,
         header=options.flag("header", True) if csv else False,
-        chunk_bytes=max(1, options.number("chunk_bytes", _chunk_bytes(kind, path, workers))),
+        chunk_bytes=max(1, options.number("chunk_bytes", _chunk_bytes(kind, path))),
         max_record_bytes=options.number("max_record_bytes", _CSV_RECORD_BYTES if csv else MAX_RECORD_BYTES),
     )
     if form == "parquet":
@@ -77,15 +76,13 @@ def reader_for(
     return FileReader(path, framing, follow=follows, from_end=from_end)
 
 
-def _chunk_bytes(kind: str, path: str, workers: int) -> int:
+def _chunk_bytes(kind: str, path: str) -> int:
     """How much is read at a time where nothing is said about it; a source that has less at the moment gives less."""
-    from ostinato.cep.connectors.base import CHUNK_BYTES, CHUNKS_PER_WORKER, PARALLEL_CHUNK_BYTES
+    from ostinato.cep.connectors.base import CHUNK_BYTES, CHUNKS_OF_A_FILE, LARGE_CHUNK_BYTES
     from ostinato.cep.connectors.files import total_size
 
-    if workers == 1:
-        return CHUNK_BYTES
     size = total_size(glob(path, recursive=True)) if kind == "file" else 0  # noqa: PTH207
-    return max(CHUNK_BYTES, min(PARALLEL_CHUNK_BYTES, size // (CHUNKS_PER_WORKER * workers)))
+    return max(CHUNK_BYTES, min(LARGE_CHUNK_BYTES, size // CHUNKS_OF_A_FILE))
 
 
 def decoder_for(stream: Stream, columns: frozenset[str] | None = None) -> Decoder:

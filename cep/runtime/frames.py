@@ -18,6 +18,7 @@ import numpy as np
 
 from ostinato.cep.batch import AnyArray, Batch, Strings, Vector, physical_dtype
 from ostinato.cep.runtime.python_rows import OBJECT
+from ostinato.cep.strings import one_behind_the_other
 from ostinato.patterns.ast import Stream
 from ostinato.patterns.types import BIGINT, BOOLEAN, DOUBLE, STRING, TIMESTAMP, DataType
 
@@ -122,10 +123,7 @@ def _pack(vector: Vector, compact: bool) -> tuple[int, list[bytes | memoryview]]
 
 def _unpack(kind: int, type_: DataType, parts: Sequence[memoryview]) -> AnyArray | Strings:
     if kind == _TEXT:
-        length = np.frombuffer(parts[0], np.int32)
-        start = np.zeros(len(length), np.int64)
-        np.cumsum(length[:-1], out=start[1:])
-        return Strings(np.frombuffer(parts[1], np.uint8), start, length)
+        return one_behind_the_other(np.frombuffer(parts[1], np.uint8), np.frombuffer(parts[0], np.int32))
     if kind == _OBJECT:
         values = msgspec.msgpack.decode(parts[0])
         held = np.empty(len(values), object)

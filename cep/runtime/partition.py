@@ -11,7 +11,7 @@ from ostinato.cep.batch import AnyArray, Batch, IntArray, Strings, Vector
 from ostinato.cep.jit import Kernels, kernels
 from ostinato.cep.nfa.keys import KeyCodec, key_group
 from ostinato.cep.runtime import partition_kernel
-from ostinato.cep.strings import parts, plain
+from ostinato.cep.strings import one_behind_the_other, parts, plain
 from ostinato.patterns.types import DataType
 
 KEY_GROUPS = 128
@@ -28,6 +28,7 @@ class Partitioner:
         self._codec = KeyCodec(keys)
         self._groups = key_groups
         self._workers = workers
+        self._owners = (np.arange(key_groups) * workers // key_groups).astype(np.uint16)
 
     def key_groups(self, batch: Batch) -> IntArray:
         """The key group of each row. int64[rows]"""
@@ -41,7 +42,7 @@ class Partitioner:
         """
         if self._workers == 1:
             return [batch]
-        dealing = _Dealing(self._codec.encode(batch.columns, len(batch)), self._groups, self._workers)
+        dealing = _Dealing(self._codec.encode(batch.columns, len(batch)), self._owners, self._workers)
         time = dealing.array(batch.time)
         columns: list[dict[str, Vector]] = [{} for _ in range(self._workers)]
         for name, vector in batch.columns.items():
@@ -53,13 +54,13 @@ class Partitioner:
 class _Dealing:
     """Deals out one batch, column by column."""
 
-    def __init__(self, keys: Strings, groups: int, workers: int) -> None:
+    def __init__(self, keys: Strings, owners: npt.NDArray[np.uint16], workers: int) -> None:
         rows = len(keys)
         self._kernels: Kernels = kernels(partition_kernel)
         self._owner = np.empty(rows, np.uint16)
         counts = np.zeros(workers, np.int64)
         with np.errstate(over="ignore"):
-            self._kernels.find_owners(*parts(keys), groups, workers, self._owner, counts)
+            self._kernels.find_owners(*parts(keys), owners, self._owner, counts)
         self._first = np.cumsum(counts) - counts
         self._ends = self._first + counts
         self._dealt: dict[int, list[AnyArray]] = {}
@@ -96,12 +97,13 @@ class _Dealing:
         self._kernels.count_bytes(length, self._owner, sizes)
         first = np.cumsum(sizes + TEXT_SLACK) - sizes - TEXT_SLACK
         target = np.empty(int(sizes.sum()) + TEXT_SLACK * len(sizes), np.uint8)
-        starts, lengths = np.empty(len(strings), np.int64), np.empty(len(strings), np.int32)
-        self._kernels.deal_texts(
-            data, start, length, self._owner, self._first.copy(), first.copy(), target, starts, lengths, first
-        )
-        texts = [target[begin:end] for begin, end in zip(first.tolist(), (first + sizes).tolist(), strict=True)]
-        return [Strings(*each) for each in zip(texts, self._cut(starts), self._cut(lengths), strict=True)]
+        lengths = np.empty(len(strings), np.int32)
+        at = np.stack([self._first, first], axis=1)
+        self._kernels.deal_texts(data, start, length, self._owner, at, target, lengths)
+        return [
+            one_behind_the_other(target[begin:end], part)
+            for begin, end, part in zip(first.tolist(), (first + sizes).tolist(), self._cut(lengths), strict=True)
+        ]
 
     def _cut(self, dealt: AnyArray) -> list[AnyArray]:
         return [dealt[begin:end] for begin, end in zip(self._first.tolist(), self._ends.tolist(), strict=True)]

@@ -21,6 +21,10 @@ Owners: TypeAlias = npt.NDArray[np.uint16]
 ALLOCATES = False
 ENTRIES = ("find_owners", "count_bytes", "deal_words", "deal_bytes", "deal_texts")
 
+ROW, BYTE = 0, 1
+"""Columns of where a worker's next text goes."""
+
+_NONE = np.uint64(0)
 _ONE = np.uint64(1)
 _TWO = np.uint64(2)
 _THREE = np.uint64(3)
@@ -38,25 +42,26 @@ _FIFTYSIX = np.uint64(56)
 _BYTE = np.uint64(0xFF)
 
 
-def find_owners(
-    data: Bytes, start: Ints, length: Lengths, groups: int, workers: int, owner: Owners, counts: Ints
-) -> None:
+def find_owners(data: Bytes, start: Ints, length: Lengths, owners: Owners, owner: Owners, counts: Ints) -> None:
     """The owner of each key, and how many rows each of the workers owns.
 
-    The group of a key is that of `ostinato.cep.nfa.groups.key_group`; contiguous ranges of groups have one owner.
+    `owners`: that of each key group. The group of a key is that of `ostinato.cep.nfa.groups.key_group`.
     """
-    many = np.uint64(groups)
+    groups = np.uint64(len(owners))
+    mask = groups - _ONE
+    # A division takes as long as all the rest.
+    halving = groups & mask == _NONE
     for i in range(len(start)):
-        group = np.int64(mix(hash_one(data, start[i], np.int64(length[i]))) % many)
-        found = group * workers // groups
-        owner[i] = found
-        counts[found] += 1
+        value = mix(hash_one(data, start[i], np.int64(length[i])))
+        own = owners[value & mask if halving else value % groups]
+        owner[i] = own
+        counts[np.uint64(own)] += 1
 
 
 def count_bytes(length: Lengths, owner: Owners, counts: Ints) -> None:
     """How many bytes of text each of the workers gets."""
     for i in range(len(length)):
-        counts[owner[i]] += length[i]
+        counts[np.uint64(owner[i])] += length[i]
 
 
 def deal_words(values: Ints, owner: Owners, at: Ints, target: Ints) -> None:
@@ -76,42 +81,41 @@ def deal_bytes(values: Bytes, owner: Owners, at: Ints, target: Bytes) -> None:
 
 
 def deal_texts(
-    data: Bytes,
-    start: Ints,
-    length: Lengths,
-    owner: Owners,
-    at: Ints,
-    bytes_at: Ints,
-    target: Bytes,
-    target_start: Ints,
-    target_length: Lengths,
-    first_byte: Ints,
+    data: Bytes, start: Ints, length: Lengths, owner: Owners, at: Ints, target: Bytes, target_length: Lengths
 ) -> None:
     """Texts, each worker's one behind the other.
 
-    `bytes_at`: where each worker's next byte goes in `target`, moved on; starts are counted from `first_byte`. Eight
-    bytes are copied at a time, whatever the length, so behind each worker's last text there must be room for eight
-    more.
+    `at` int64[workers, 2]: the row and the byte where each worker's next one goes, moved on. Eight bytes are copied at
+    a time, whatever the length, so behind each worker's last text there must be room for eight more.
     """
     last = len(data) - 8
     for i in range(len(start)):
         own = np.uint64(owner[i])
-        row = np.uint64(at[own])
-        at[own] += 1
-        begin = bytes_at[own]
+        row = np.uint64(at[own, ROW])
+        place = np.uint64(at[own, BYTE])
         size = np.int64(length[i])
-        target_start[row] = begin - first_byte[own]
+        begin = start[i]
+        at[own, ROW] += 1
+        at[own, BYTE] += size
         target_length[row] = length[i]
-        bytes_at[own] = begin + size
-        copied = 0
-        while copied < size:
-            source = start[i] + copied
-            place = np.uint64(begin + copied)
-            if source <= last:
-                write_word(target, place, word(data, np.uint64(source)))
-            else:
-                write_bytes(target, place, data, np.uint64(source), size - copied)
-            copied += 8
+        if size <= 8 and begin <= last:
+            write_word(target, place, word(data, np.uint64(begin)))
+        else:
+            copy_text(target, place, data, begin, size)
+
+
+def copy_text(target: Bytes, at: np.uint64, data: Bytes, begin: np.int64, size: np.int64) -> None:
+    """A text of any length."""
+    last = begin + size - 8
+    source = begin
+    while source <= last:
+        write_word(target, at, word(data, np.uint64(source)))
+        source += 8
+        at += _EIGHT
+    while source < begin + size:
+        target[at] = data[np.uint64(source)]
+        source += 1
+        at += _ONE
 
 
 def write_word(target: Bytes, at: np.uint64, value: np.uint64) -> None:
@@ -124,9 +128,3 @@ def write_word(target: Bytes, at: np.uint64, value: np.uint64) -> None:
     target[at + _FIVE] = np.uint8((value >> _FORTY) & _BYTE)
     target[at + _SIX] = np.uint8((value >> _FORTYEIGHT) & _BYTE)
     target[at + _SEVEN] = np.uint8((value >> _FIFTYSIX) & _BYTE)
-
-
-def write_bytes(target: Bytes, at: np.uint64, data: Bytes, source: np.uint64, count: np.int64) -> None:
-    """At most eight bytes, at the end of the data."""
-    for k in range(min(8, count)):
-        target[at + np.uint64(k)] = data[source + np.uint64(k)]

@@ -13,9 +13,9 @@ import tempfile
 
 import numpy as np
 
-from ostinato.cep.connectors.base import PARALLEL_CHUNK_BYTES, SLACK, Bytes, Chunk
+from ostinato.cep.connectors.base import LARGE_CHUNK_BYTES, SLACK, Bytes, Chunk
 
-_SLOT_BYTES = -(-(PARALLEL_CHUNK_BYTES + SLACK) // mmap.PAGESIZE) * mmap.PAGESIZE
+_SLOT_BYTES = -(-(LARGE_CHUNK_BYTES + SLACK) // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 class Slots:

@@ -56,24 +56,29 @@ def listed(batch: Batch) -> list[dict[str, object]]:
     return [batch.row(index) for index in range(len(batch))]
 
 
-def expected(batch: Batch, partitioner: Partitioner, workers: int) -> list[list[dict[str, object]]]:
+def expected(batch: Batch, partitioner: Partitioner, workers: int, key_groups: int) -> list[list[dict[str, object]]]:
     groups = partitioner.key_groups(batch).tolist()
     content = listed(batch)
     return [
-        [row for row, group in zip(content, groups, strict=True) if group in owned_groups(worker, workers)]
+        [row for row, group in zip(content, groups, strict=True) if group in owned_groups(worker, workers, key_groups)]
         for worker in range(workers)
     ]
 
 
 @settings(deadline=None)  # kernels may have to be compiled first
-@given(rows, st.sampled_from([2, 3, 7]), st.sampled_from([("user",), ("number",), ("user", "flag"), ()]))
+@given(
+    rows,
+    st.sampled_from([2, 3, 7]),
+    st.sampled_from([("user",), ("number",), ("user", "flag"), ()]),
+    st.sampled_from([KEY_GROUPS, 30]),
+)
 def test_every_row_goes_to_the_owner_of_its_key_in_order(
-    made: list[tuple[object, ...]], workers: int, keys: tuple[str, ...]
+    made: list[tuple[object, ...]], workers: int, keys: tuple[str, ...], groups: int
 ) -> None:
     batch = batch_of(made)
-    partitioner = Partitioner([(name, COLUMNS[name]) for name in keys], workers)
+    partitioner = Partitioner([(name, COLUMNS[name]) for name in keys], workers, groups)
     shares = partitioner.spread(batch)
-    assert [listed(share) for share in shares] == expected(batch, partitioner, workers)
+    assert [listed(share) for share in shares] == expected(batch, partitioner, workers, groups)
     assert [share.time.tolist() for share in shares] == [[row["at"] for row in listed(share)] for share in shares]
 
 
@@ -114,8 +119,8 @@ def test_every_key_group_has_one_owner(workers: int) -> None:
 
 
 @settings(deadline=None)  # kernels may have to be compiled first
-@given(st.lists(st.binary(max_size=20), max_size=20), st.sampled_from([2, 3, 5]))
-def test_the_kernel_compiled_is_the_kernel_interpreted(keys: list[bytes], workers: int) -> None:
+@given(st.lists(st.binary(max_size=20), max_size=20), st.sampled_from([2, 3, 5]), st.sampled_from([128, 100]))
+def test_the_kernel_compiled_is_the_kernel_interpreted(keys: list[bytes], workers: int, groups: int) -> None:
     length = np.array([len(key) for key in keys], np.int32)
     start = (np.cumsum(length, dtype=np.int64) - length).astype(np.int64)
     strings = Strings(np.frombuffer(b"".join(keys) + bytes(8), np.uint8), start, length)
@@ -123,21 +128,17 @@ def test_the_kernel_compiled_is_the_kernel_interpreted(keys: list[bytes], worker
     with np.errstate(over="ignore"):
         for each in (kernels(partition_kernel), interpreted(partition_kernel)):
             owner, counts, sizes = np.zeros(len(keys), np.uint16), np.zeros(workers, np.int64), np.zeros(workers, int)
-            each.find_owners(*parts(strings), KEY_GROUPS, workers, owner, counts)
+            each.find_owners(*parts(strings), np.arange(groups, dtype=np.uint16) % workers, owner, counts)
             each.count_bytes(length, owner, sizes)
-            first = np.cumsum(counts) - counts
-            first_byte = np.cumsum(sizes + 8) - sizes - 8
-            target = np.zeros(int(sizes.sum()) + 8 * workers, np.uint8)
-            starts, lengths = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int32)
-            each.deal_texts(
-                *parts(strings), owner, first.copy(), first_byte.copy(), target, starts, lengths, first_byte
-            )
+            first, first_byte = np.cumsum(counts) - counts, np.cumsum(sizes + 8) - sizes - 8
+            target, lengths = np.zeros(int(sizes.sum()) + 8 * workers, np.uint8), np.zeros(len(keys), np.int32)
+            each.deal_texts(*parts(strings), owner, np.stack([first, first_byte], axis=1), target, lengths)
             words, octets = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.uint8)
             each.deal_words(start, owner, first.copy(), words)
             each.deal_bytes(length.astype(np.uint8), owner, first.copy(), octets)
             texts = [
-                target[first_byte[own] + begin : first_byte[own] + begin + size].tobytes()
-                for own, begin, size in zip(np.sort(owner), starts, lengths, strict=True)
+                (lengths[begin : begin + count].tolist(), target[byte : byte + size].tobytes())
+                for begin, count, byte, size in zip(first, counts, first_byte, sizes, strict=True)
             ]
             found.append((owner.tolist(), counts.tolist(), texts, words.tolist(), octets.tolist()))
     assert found[0] == found[1]

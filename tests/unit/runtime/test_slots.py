@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from ostinato.cep.connectors.base import PARALLEL_CHUNK_BYTES, SLACK, Chunk
+from ostinato.cep.connectors.base import LARGE_CHUNK_BYTES, SLACK, Chunk
 from ostinato.cep.runtime import slots
 from ostinato.cep.runtime.packing import describe_chunk, unpack_chunk
 from ostinato.cep.runtime.slots import Slots
@@ -43,8 +43,8 @@ def test_an_entry_has_the_slot_of_the_one_that_was_written_before_it(both: tuple
 
 def test_a_chunk_that_is_too_large_goes_another_way(both: tuple[Slots, Slots]) -> None:
     here, _ = both
-    assert here.put(0, Chunk.of(bytes(PARALLEL_CHUNK_BYTES)))
-    assert not here.put(0, Chunk.of(bytes(PARALLEL_CHUNK_BYTES + 8192)))
+    assert here.put(0, Chunk.of(bytes(LARGE_CHUNK_BYTES)))
+    assert not here.put(0, Chunk.of(bytes(LARGE_CHUNK_BYTES + 8192)))
 
 
 def test_what_is_no_text_goes_another_way(both: tuple[Slots, Slots]) -> None:
