@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from ostinato.cep.batch import BoolArray, IntArray, Strings, Vector, physical_dtype
-from ostinato.cep.strings import hash_texts
+from ostinato.cep.strings import gather, hash_texts
 from ostinato.patterns.types import STRING, DataType
 
 NULL_KEY = b"\xc0"
@@ -67,11 +67,9 @@ def of_bytes(values: Sequence[bytes]) -> Strings:
 
 def to_bytes(strings: Strings) -> list[bytes]:
     """The bytes of each text."""
-    data = strings.data
-    return [
-        data[begin : begin + size].tobytes()
-        for begin, size in zip(strings.start.tolist(), strings.length.tolist(), strict=True)
-    ]
+    own = gather(strings)
+    data, ends = own.data.tobytes(), (own.start + own.length).tolist()
+    return [data[begin:end] for begin, end in zip(own.start.tolist(), ends, strict=True)]
 
 
 def equals_bytes(strings: Strings, wanted: bytes) -> BoolArray:

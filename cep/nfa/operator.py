@@ -134,14 +134,15 @@ class MatchOperator:
             return
         upto: int | None = MIN_TIME
         while upto is not None:
+            if released is not None:
+                # first, so that nothing is taken for over that an event in hand comes in time for
+                residence.use(released.key[released.order])
             upto = residence.wake(watermark)
             part = released
             if released is not None and upto is not None:
                 ends = int(np.searchsorted(released.time[released.order], upto, side="right"))
-                part = released._replace(order=released.order[:ends]) if ends else None
+                part = released._replace(order=released.order[:ends])
                 released = released._replace(order=released.order[ends:])
-            if part is not None and len(part.order):
-                residence.use(part.key[part.order])
             yield part, watermark if upto is None else upto
             residence.make_room()
 

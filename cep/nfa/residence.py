@@ -19,6 +19,7 @@ from ostinato.cep.nfa.matcher import Matcher
 from ostinato.cep.nfa.pools import KEY_CHANGED, KEY_STORED, grow_list
 from ostinato.cep.nfa.records import NEVER, RecordCodec, deadlines, tally
 from ostinato.cep.nfa.spill import Spill, SpillView
+from ostinato.cep.nfa.tables import P_WITHIN
 from ostinato.cep.strings import gather
 from ostinato.state.records import Blobs, Records
 
@@ -28,13 +29,15 @@ _AT_ONCE = 1 << 14
 """Keys that are moved together: enough to pay for the calls, and little memory beside the state itself."""
 _LOW_WATER = 0.6
 """Of the bound: so far the state in memory is brought down when it has been exceeded."""
-_CLEANING_MS = 1000
-"""When a record is over it is deleted; to that many milliseconds, so that its timer changes seldom."""
+_CLEANING_PART = 16
+"""A record that is over is deleted within this part of the longest window, so that timers change seldom."""
 _MOST_CHANGES = 1 << 20
 """Keys on disk that are remembered as changed; beyond that, the next snapshot holds everything."""
 
-# what is known of a key: whether the disk was asked for it, when it was used last, whether the disk has a record of it
-_ASKED, _USED, _ON_DISK = range(3)
+# what is known of a key: whether the disk was asked for it, when it was used last, whether the disk has a record of it,
+# and the timer that is set for it there (see `_mark`)
+_ASKED, _USED, _ON_DISK, _TIMER = range(4)
+_NO_TIMER = 0
 
 
 class Residence:
@@ -57,7 +60,8 @@ class Residence:
         self._matcher = matcher
         self._codec = codec
         self._counters = counters
-        self._keys = np.zeros((1024, 3), np.int64)
+        self._keys = np.zeros((1024, 4), np.int64)
+        self._cleaning_ms = 1 + int(matcher.compiled.tables.patterns[:, P_WITHIN].max()) // _CLEANING_PART
         self._now = 0
         self._changed: list[tuple[int, bytes]] | None = []
 
@@ -83,6 +87,7 @@ class Residence:
                 self._grow()
                 self._keys[codes, _USED] = self._now
                 self._load(codes[self._keys[codes, _ASKED] == 0])
+                self._keys[codes, _TIMER] = _NO_TIMER
             if upto is None or wanted:
                 return upto
 
@@ -96,6 +101,7 @@ class Residence:
         codes = self._input.keys.find(of_bytes(keys))
         known = codes >= 0
         self._grow()
+        self._keys[codes[known], _TIMER] = _NO_TIMER
         known[known] = self._keys[codes[known], _ASKED] != 0
         rows = np.flatnonzero(~known).tolist()
         groups, keys = [groups[row] for row in rows], [keys[row] for row in rows]
@@ -111,10 +117,12 @@ class Residence:
             self._spill.delete([groups[row] for row in over], [keys[row] for row in over])
         later = np.flatnonzero(there & (end > now) & (due > now))
         if len(later):
-            times = _times(due[later], end[later]).tolist()
             again = later.tolist()
             self._spill.put(
-                [groups[row] for row in again], [keys[row] for row in again], [found[row] for row in again], times
+                [groups[row] for row in again],
+                [keys[row] for row in again],
+                [found[row] for row in again],
+                self._timers(self._times(due[later], end[later])),
             )
         return [keys[row] for row in np.flatnonzero(there & (due <= now)).tolist()]
 
@@ -136,6 +144,7 @@ class Residence:
             table[back, KEY_CHANGED] = 0
             table[back, KEY_STORED] = 1  # as far as is known
             self._keys[back, _ON_DISK] = 1
+            self._keys[back, _TIMER] = _mark(self._times(*deadlines(values)))
 
     # -- making room -------------------------------------------------------------------------------
 
@@ -164,7 +173,8 @@ class Residence:
         for begin in range(0, len(records), _AT_ONCE):
             part = records.slice(begin, min(len(records), begin + _AT_ONCE))
             due, end = deadlines(part.values)
-            self._spill.put([group] * len(part), list(part.keys), list(part.values), _times(due, end).tolist())
+            timers = self._timers(self._times(due, end))
+            self._spill.put([group] * len(part), list(part.keys), list(part.values), timers)
             self._count(part.values, 1)
 
     def _evict(self, codes: Ints) -> None:
@@ -175,10 +185,12 @@ class Residence:
         on_disk = self._keys[codes, _ON_DISK] != 0
         strings = self._input.keys.strings(codes)
         groups, keys = key_group(strings, self._key_groups), to_bytes(strings)
-        due, end = deadlines(values)
-        times = _times(due, end)
+        times = self._times(*deadlines(values))
+        rows = np.flatnonzero(there)
+        # a timer that is set already, and was not met yet, need not be set again
+        timers = self._timers(np.where(_mark(times) == self._keys[codes, _TIMER], NEVER, times)[rows])
         records = list(values)
-        self._put(np.flatnonzero(there), groups, keys, records, times)
+        self._spill.put(*_chosen(rows, groups, keys), [records[row] for row in rows.tolist()], timers)
         self._spill.delete(*_chosen(np.flatnonzero(~there & on_disk), groups, keys))
         told = changed & (there | on_disk | (table[codes, KEY_STORED] != 0))
         self._note_changed([(int(groups[row]), keys[row]) for row in np.flatnonzero(told).tolist()])
@@ -187,12 +199,6 @@ class Residence:
         table[codes, KEY_CHANGED] = 0
         table[codes, KEY_STORED] = 0
         self._keys[codes] = 0
-
-    def _put(self, rows: Ints, groups: Ints, keys: Sequence[bytes], records: Sequence[bytes], times: Ints) -> None:
-        chosen = rows.tolist()
-        self._spill.put(
-            groups[rows].tolist(), [keys[row] for row in chosen], [records[row] for row in chosen], times[rows].tolist()
-        )
 
     def drop_gone(self) -> None:
         """Delete the records of keys that have been brought back and have nothing any more."""
@@ -208,7 +214,7 @@ class Residence:
         """Take over new codes of keys; those that are gone have nothing, in memory or on disk."""
         known = mapping[: len(self._keys)]
         old = np.flatnonzero(known >= 0)
-        keys = np.zeros((max(1024, 2 * len(old)), 3), np.int64)
+        keys = np.zeros((max(1024, 2 * len(old)), 4), np.int64)
         keys[known[old]] = self._keys[old]
         self._keys = keys
 
@@ -243,6 +249,16 @@ class Residence:
             if len(self._changed) > _MOST_CHANGES:
                 self._changed = None
 
+    def _times(self, due: Ints, end: Ints) -> Ints:
+        """When records want to be looked at: not after they are due; some time after they are over."""
+        step = self._cleaning_ms
+        return np.minimum(due, np.where(end < NEVER, -(-end // step) * step, NEVER))
+
+    @staticmethod
+    def _timers(times: Ints) -> list[tuple[int, int]]:
+        rows = np.flatnonzero(times < NEVER)
+        return list(zip(rows.tolist(), times[rows].tolist(), strict=True))
+
     def _count(self, values: Blobs, sign: int) -> None:
         runs = np.zeros(len(self.partial_matches), np.int64)
         tally(values, runs)
@@ -251,7 +267,7 @@ class Residence:
     def _grow(self) -> None:
         keys = len(self._input.keys)
         if keys > len(self._keys):
-            longer = np.zeros((max(keys, 2 * len(self._keys)), 3), np.int64)
+            longer = np.zeros((max(keys, 2 * len(self._keys)), 4), np.int64)
             longer[: len(self._keys)] = self._keys
             self._keys = longer
 
@@ -304,10 +320,9 @@ def _by_group(keys: Strings, key_groups: int) -> list[Strings]:
     return [keys.take(order[ends[group] : ends[group + 1]]) for group in range(key_groups)]
 
 
-def _times(due: Ints, end: Ints) -> Ints:
-    """When a record wants to be looked at: not after it is due; some time after it is over."""
-    cleaning = np.where(end < NEVER, -(-end // _CLEANING_MS) * _CLEANING_MS, NEVER)
-    return np.minimum(due, cleaning)
+def _mark(times: Ints) -> Ints:
+    """Times so that none of them is `_NO_TIMER`."""
+    return np.where(times < NEVER, 2 * times + 1, _NO_TIMER)
 
 
 def _chosen(rows: Ints, groups: Ints, keys: Sequence[bytes]) -> tuple[list[int], list[bytes]]:

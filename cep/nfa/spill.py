@@ -25,19 +25,23 @@ class Spill:
         """`memory_bytes`: what may be held in memory before the keys that were used longest ago go to the disk."""
         self.memory_bytes = memory_bytes
         self._rocks = rocks
+        self._earliest = NEVER
         self._prefix = [_RECORD + _GROUP.pack(group) for group in range(1 << 10)]
 
-    def put(self, groups: Sequence[int], keys: Sequence[bytes], records: Sequence[bytes], times: Sequence[int]) -> None:
-        """Keep records, each of which wants to be looked at when the time comes to its entry in `times` (ms)."""
+    def put(
+        self,
+        groups: Sequence[int],
+        keys: Sequence[bytes],
+        records: Sequence[bytes],
+        timers: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        """Keep records. `timers`: positions of keys, and the times (ms) at which they want to be looked at."""
         prefix = self._prefix
         entries = [(prefix[group] + key, record) for group, key, record in zip(groups, keys, records, strict=True)]
-        pack = _TIME.pack
-        timers = [
-            (_TIMER + pack(time + _ZERO) + _GROUP.pack(group) + key, b"")
-            for group, key, time in zip(groups, keys, times, strict=True)
-            if time < NEVER
-        ]
-        self._rocks.write(entries + timers)
+        for row, time in timers:
+            entries.append((_TIMER + _TIME.pack(time + _ZERO) + _GROUP.pack(groups[row]) + keys[row], b""))
+            self._earliest = min(self._earliest, time)
+        self._rocks.write(entries)
 
     def get(self, groups: Sequence[int], keys: Sequence[bytes]) -> list[bytes | None]:
         """The records of keys, None where there is none."""
@@ -54,21 +58,23 @@ class Spill:
         """
         groups: list[int] = []
         keys: list[bytes] = []
+        if upto < self._earliest:
+            return groups, keys, None
         seen: list[bytes] = []
         last: int | None = None
-        for entry, _ in self._rocks.scan(_TIMER):
+        begin, self._earliest = _TIMER + _TIME.pack(self._earliest + _ZERO), NEVER
+        # from where the last one was: to find the first is slow where much has been deleted before it
+        for entry, _ in self._rocks.scan(_TIMER, begin):
             time = _TIME.unpack_from(entry, 1)[0] - _ZERO
-            if time > upto:
+            if time > upto or (len(keys) >= limit and time != last):
+                self._earliest = time
                 break
-            if len(keys) >= limit and time != last:
-                self._rocks.write((), seen)
-                return groups, keys, last
             last = time
             groups.append(_GROUP.unpack_from(entry, 9)[0])
             keys.append(entry[11:])
             seen.append(entry)
         self._rocks.write((), seen)
-        return groups, keys, None
+        return groups, keys, last if self._earliest <= upto else None
 
     def view(self) -> SpillView:
         """The records as they are now, whatever comes later."""
