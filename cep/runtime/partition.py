@@ -37,11 +37,11 @@ class Partitioner:
     def spread(self, batch: Batch) -> list[Batch]:
         """The rows of each worker, in their order.
 
-        With more than one worker they are copies: nothing of `batch` is looked at afterwards, and the texts of each
-        column lie one behind the other, so that `frames.encode` takes them as they are.
+        The texts are copies, as chunks lie in memory that is filled anew, and those of each column lie one behind the
+        other, so that `frames.encode` takes them as they are. With several workers everything is copied.
         """
         if self._workers == 1:
-            return [batch]
+            return [Batch(batch.stream, batch.time, {name: _own(vector) for name, vector in batch.columns.items()})]
         dealing = _Dealing(self._codec.encode(batch.columns, len(batch)), self._owners, self._workers)
         time = dealing.array(batch.time)
         columns: list[dict[str, Vector]] = [{} for _ in range(self._workers)]
@@ -110,6 +110,13 @@ class _Dealing:
 
     def _rows(self) -> list[npt.NDArray[np.intp]]:
         return [np.flatnonzero(self._owner == worker) for worker in range(len(self._ends))]
+
+
+def _own(vector: Vector) -> Vector:
+    """The column with its texts in memory of their own."""
+    if not isinstance(vector.values, Strings):
+        return vector
+    return Vector(vector.type, vector.values.compact(), vector.valid)
 
 
 def _words(array: AnyArray) -> IntArray:

@@ -92,15 +92,16 @@ def test_shares_are_sent_without_being_copied_again(made: list[tuple[object, ...
         assert back.columns["at"].array is back.time  # sent once
 
 
-def test_nothing_of_the_rows_that_were_read_is_looked_at_afterwards() -> None:
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_the_memory_of_a_chunk_may_be_filled_anew(workers: int) -> None:
     data = np.frombuffer(bytearray(b"u1u2ab" + bytes(64)), np.uint8)
     column = Vector(STRING, Strings(data, np.array([0, 2, 4]), np.array([2, 2, 2], np.int32)))
-    batch = Batch("s", np.array([1, 2, 3]), {"user": column})
-    shares = Partitioner([("user", STRING)], 2).spread(batch)
+    shares = Partitioner([("user", STRING)], workers).spread(Batch("s", np.array([1, 2, 3]), {"user": column}))
     data[:] = 0
-    batch.time[:] = 0
-    assert sorted(row["user"] for share in shares for row in listed(share)) == ["ab", "u1", "u2"]  # type: ignore[type-var]
-    assert sorted(time for share in shares for time in share.time.tolist()) == [1, 2, 3]
+    found = {
+        time: text for share in shares for time, text in zip(share.time, share.columns["user"].to_list(), strict=True)
+    }
+    assert found == {1: "u1", 2: "u2", 3: "ab"}
 
 
 def test_texts_at_the_very_end_of_their_buffer() -> None:
