@@ -154,6 +154,7 @@ class LocalJob:
         self.statistics = Statistics()
         self.ending: Ending | None = None
         self._plan = job.plan
+        self._groups = range(job.key_groups)
         self._attempt = attempt or Attempt()
         self._coordinator = self._attempt.coordinator
         self._writing: tuple[Order, Outcome[Part]] | None = None
@@ -250,7 +251,7 @@ class LocalJob:
         for intake, state in zip(self._intakes, times, strict=True):
             intake.time.load(state)
         reached("restore.begin")
-        self._assembly.graph.restore(lambda name: point.stored(name, range(job.key_groups)))
+        self._assembly.graph.restore(lambda name: point.stored(name, self._groups))
         reached("restore.end")
         self._before = resume_counters(self.statistics, point.manifest.counters)
         reached("restore.done")
@@ -311,7 +312,7 @@ class LocalJob:
 
         def write() -> Part:
             void = lambda: coordinator.is_void(order.id)  # noqa: E731
-            return write_part(order, 0, state, store, snapshot_seconds=asked, is_void=void)
+            return write_part(order, 0, self._groups, state, store, snapshot_seconds=asked, is_void=void)
 
         self._writing = order, coordinator.background.submit(write)
         sinks = cast("TransactionalOutlet", self._outlet).prepare(order.id)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from ostinato.cep.runtime.chains import Part
 from ostinato.state.blobs import BlobWriter
 from ostinato.state.operator import OperatorState
+from ostinato.state.records import Records
 from ostinato.state.steps import reached
 from ostinato.state.stores import StoreOptions, open_store
 from ostinato.state.stores.base import CheckpointStore
@@ -56,13 +58,14 @@ class Order(msgspec.Struct, frozen=True):
 def write_part(
     order: Order,
     worker: int,
+    owned: range,
     state: Mapping[str, OperatorState],
     store: CheckpointStore,
     *,
     snapshot_seconds: float = 0.0,
     is_void: Callable[[], bool] = lambda: False,
 ) -> Part:
-    """Pack and store what the operators of one worker gave.
+    """Pack and store what the operators of one worker gave of the key groups that it owns.
 
     Raises:
         StoreError: the store did not take it; or `is_void`, and nobody waits for it any more.
@@ -76,10 +79,28 @@ def write_part(
 
     writer = BlobWriter(f"{order.blob}-w{worker}", put)
     for operator, own in state.items():
-        writer.add(operator, own)
+        # An operator does not know which groups are other workers', and says of those too that they are empty.
+        writer.add(operator, replace(own, groups=_Owned(own.groups, owned)))
     packed = writer.finish()
     reached("snapshot.durable")
     return Part(worker, packed.blobs, packed.operators, snapshot_seconds, time.monotonic() - began)
+
+
+class _Owned(Mapping[int, Records]):
+    """Some of the groups of an operator, which are made when they are asked for."""
+
+    def __init__(self, groups: Mapping[int, Records], owned: range) -> None:
+        self._groups = groups
+        self._owned = [group for group in groups if group in owned]
+
+    def __getitem__(self, group: int) -> Records:
+        return self._groups[group]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._owned)
+
+    def __len__(self) -> int:
+        return len(self._owned)
 
 
 class VoidError(Exception):

@@ -31,7 +31,7 @@ from ostinato.cep.runtime.heartbeats import Watch
 from ostinato.cep.runtime.intake import Admitted, Decoded, Intake
 from ostinato.cep.runtime.job import Definition, make_intakes
 from ostinato.cep.runtime.packing import unpack_chunk
-from ostinato.cep.runtime.partition import Partitioner
+from ostinato.cep.runtime.partition import Partitioner, owned_groups
 from ostinato.cep.runtime.slots import Slots
 from ostinato.cep.runtime.snapshots import StoreSpec
 from ostinato.cep.runtime.wire import Kind, Pieces, Wire
@@ -108,7 +108,9 @@ class Worker:
         self._stages = job.plan.stages
         self._schemas = frames.schemas_of(job.plan.streams.values())
         self._partitioners = {
-            name: Partitioner([(column.name, column.type) for column in stream.columns if column.key], self._workers)
+            name: Partitioner(
+                [(column.name, column.type) for column in stream.columns if column.key], self._workers, job.key_groups
+            )
             for name, stream in job.plan.streams.items()
         }
         self._changed = threading.Condition()
@@ -119,9 +121,10 @@ class Worker:
         self._at = (0, 0)
         self._told = 0.0
         self._asked = False
-        self._state = WorkerState(number, parent, self._assembly.graph, store)
+        owned = owned_groups(number, self._workers, job.key_groups)
+        self._state = WorkerState(number, owned, parent, self._assembly.graph, store)
         if restore is not None:
-            self._state.restore(restore, job, self._workers)
+            self._state.restore(restore, job)
 
     def run(self) -> None:
         """Work until the parent closes the connection, which ends the process."""

@@ -18,7 +18,6 @@ from ostinato.cep.runtime import wire
 from ostinato.cep.runtime.background import Background
 from ostinato.cep.runtime.graph import Graph
 from ostinato.cep.runtime.job import Definition
-from ostinato.cep.runtime.partition import owned_groups
 from ostinato.cep.runtime.recovery import read_point
 from ostinato.cep.runtime.snapshots import Order, StoreSpec, write_part
 from ostinato.cep.runtime.wire import Kind, Wire
@@ -38,9 +37,10 @@ class RestoreSpec(msgspec.Struct, frozen=True):
 class WorkerState:
     """Of one worker. `begin` and `end` are called by the thread that runs the graph."""
 
-    def __init__(self, number: int, parent: Wire, graph: Graph, store: StoreSpec | None) -> None:
-        """`store`: the job's own, None where it takes no checkpoints."""
+    def __init__(self, number: int, owned: range, parent: Wire, graph: Graph, store: StoreSpec | None) -> None:
+        """`owned`: this worker's key groups; `store`: the job's own, None where it takes no checkpoints."""
         self._number = number
+        self._owned = owned
         self._parent = parent
         self._graph = graph
         self._spec = store
@@ -85,15 +85,14 @@ class WorkerState:
         self._background.submit(lambda: self._write(order, state, asked))
         return True
 
-    def restore(self, spec: RestoreSpec, job: Definition, workers: int) -> None:
+    def restore(self, spec: RestoreSpec, job: Definition) -> None:
         """Give the operators back what is theirs now. Raises SnapshotError, StoreError."""
         store = spec.store.open()
         try:
             point = read_point(store, spec.id, may_drop=spec.may_drop)
             point.check(job.plan, self._graph.operators, job.key_groups)
-            owned = owned_groups(self._number, workers, job.key_groups)
             reached("restore.begin")
-            self._graph.restore(lambda operator: point.stored(operator, owned))
+            self._graph.restore(lambda operator: point.stored(operator, self._owned))
             reached("restore.end")
         finally:
             store.close()
@@ -107,7 +106,9 @@ class WorkerState:
             store = self._open(order)
             try:
                 is_void = lambda: order.id != self._newest  # noqa: E731
-                said = write_part(order, self._number, state, store, snapshot_seconds=asked, is_void=is_void)
+                said = write_part(
+                    order, self._number, self._owned, state, store, snapshot_seconds=asked, is_void=is_void
+                )
             finally:
                 if store is not self._store:
                     store.close()

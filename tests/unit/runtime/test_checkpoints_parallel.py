@@ -65,7 +65,7 @@ def until(number: int, stop: Stop) -> Callable[[int], None]:
     return before
 
 
-@pytest.mark.parametrize("first,second", [(1, 3), (3, 1), (2, 0), (0, 2)])
+@pytest.mark.parametrize(("first", "second"), [(3, 0), (2, 0), (1, 0), (3, 1), (1, 3), (0, 2)])
 def test_another_number_of_workers_goes_on(
     first: int, second: int, chunks: list[Chunk], expected: Rows, tmp_path: Path
 ) -> None:
