@@ -218,6 +218,7 @@ class KeyedStates:
         self.event_time = event_time
         change = migration(self.operator, notes, self.states, may_drop=stored.may_drop)
         for group, records in stored.records():
+            self._given.add(group)
             for key, data in records.items():
                 self._take(group, key, data, change)
         self.deselect()

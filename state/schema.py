@@ -84,7 +84,7 @@ def _schema(info: inspect.Type, path: str, within: tuple[type, ...]) -> Schema:
     if isinstance(info, inspect.NamedTupleType):
         return ["TUPLE", *(_schema(field.type, _join(path, field.name), within) for field in info.fields)]
     if isinstance(info, inspect.UnionType):
-        return ["UNION", *sorted((_schema(each, path, within) for each in info.types), key=show)]
+        return ["UNION", *sorted((_schema(each, path, within) for each in info.types), key=_rank)]
     if isinstance(info, (inspect.EnumType, inspect.LiteralType)):
         values = [member.value for member in info.cls] if isinstance(info, inspect.EnumType) else list(info.values)
         return ["ENUM", *sorted(values, key=lambda value: (str(type(value)), value))]
@@ -114,6 +114,13 @@ def _fields(
         for field in info.fields
     ]
     return made
+
+
+def _rank(schema: Schema) -> tuple[bool, str, str]:
+    """The order of a union's members, whatever their classes are called: those that are told apart by a tag, by that."""
+    if isinstance(schema, Mapping):
+        return True, str(schema.get("tag", "")), ""
+    return False, "", show(schema)
 
 
 def show(schema: Schema) -> str:
