@@ -144,6 +144,24 @@ def test_a_line_beyond_the_limit_is_rejected_without_being_held(path: Path) -> N
     assert (chunk.size, len(chunk.rejected)) == (0, 1)
 
 
+@pytest.mark.parametrize("kind", ["file", "followed", "pipe"])
+def test_whether_a_line_is_too_long_does_not_depend_on_how_much_is_read_at_a_time(path: Path, kind: str) -> None:
+    path.write_bytes(b"a\n" + b"x" * 1001 + b"\n" + b"y" * 1000 + b"\nb\n" + b"z" * 1001)
+    for size in (64, 2048, 1 << 20):
+        framing = Framing(chunk_bytes=size, max_record_bytes=1000)
+        if kind == "pipe":
+            with path.open("rb", buffering=0) as stream:
+                chunks = read_all(StreamReader(stream, framing))
+        else:
+            reader = FileReader(str(path), framing, follow=kind == "followed")
+            chunks = read_all(reader)
+            reader.close()
+        assert text(chunks) == b"a\n" + b"y" * 1000 + b"\nb\n"
+        bad = [(record.line, record.offset, len(record.raw)) for chunk in chunks for record in chunk.rejected]
+        # of a followed file the last line may go on
+        assert bad == [(2, 2, 1000), (5, 2007, 1000)][: 1 if kind == "followed" else 2]
+
+
 def test_records_of_csv_end_outside_of_quotes(path: Path) -> None:
     path.write_bytes(b'h1,h2\r\n"a\nb",1\n"c ""\n\n d",2\ne,3')
     framing = Framing(quote=34, header=True, chunk_bytes=12)

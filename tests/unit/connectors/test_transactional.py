@@ -133,6 +133,29 @@ def test_a_checkpoint_that_fails_leaves_its_rows_to_the_next(tmp_path: Path, for
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_a_checkpoint_that_began_before_the_last_one_completed(tmp_path: Path, form: str) -> None:
+    run = Run(tmp_path, form).put(1)
+    first = run.prepare()
+    second = run.put(2).prepare()
+    run.outputs.commit(first)
+    run.outputs.commit(second)
+    run.outputs.commit(first)
+    run.put(3).end()
+    assert numbers_in(tmp_path, form) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_a_killed_job_wrote_after_its_checkpoint_is_cut_off(tmp_path: Path, form: str) -> None:
+    run = Run(tmp_path, form).put(1)
+    state = run.checkpoint()
+    run.put(*range(2, 500)).prepare()
+    run.die()
+    Run(tmp_path, form, state).put(30).end()
+    assert numbers_in(tmp_path, form) == [1, 30]
+    assert hidden(tmp_path) == []
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_an_older_checkpoint_takes_back_what_came_after_it(tmp_path: Path, form: str) -> None:
     run = Run(tmp_path, form).put(1, 2)
     first = run.checkpoint()
