@@ -54,7 +54,7 @@ def entry_of(folder: Path) -> Entry | None:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Where to write a checkpoint's folder; it gets its name once all is written, atomically and durably.
+    """Where to write a checkpoint's folder, the manifest last; it gets its name once all is there.
 
     Raises OSError, FileExistsError where there is such a folder by then.
     """
@@ -62,7 +62,6 @@ def new_folder(folder: Path) -> Iterator[Path]:
     try:
         passing.mkdir()
         yield passing
-        files.sync_folder(passing)
         if folder.exists():
             raise FileExistsError(errno.EEXIST, "there is one already", str(folder))
         passing.rename(folder)
