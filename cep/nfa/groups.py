@@ -69,7 +69,11 @@ class GroupedState:
         everything[live] = True
         codes = np.flatnonzero(everything | (table[:, KEY_CHANGED] != 0) | (table[:, KEY_STORED] != 0))
         group_of = key_group(self._input.keys.strings(codes), self._key_groups)
-        complete = frozenset(range(self._key_groups) if whole is None else whole)
+        if whole is None:
+            on_disk = self.residence.groups if self.residence is not None else ()
+            whole = {*np.unique(group_of[everything[codes]]).tolist(), *on_disk}
+            table[:, KEY_STORED] = 0  # groups that are not among them have nothing, and nothing of them is stored
+        complete = frozenset(whole)
         in_whole = np.isin(group_of, list(complete))
         chosen = np.where(in_whole, everything[codes], table[codes, KEY_CHANGED] != 0)
         codes, group_of, in_whole = codes[chosen], group_of[chosen], in_whole[chosen]
@@ -79,8 +83,6 @@ class GroupedState:
         worth = ~empty | (~in_whole & (self._matcher.space.keys[codes, KEY_STORED] != 0))
         table = self._matcher.space.keys
         table[:, KEY_CHANGED] = 0
-        if whole is None:
-            table[:, KEY_STORED] = 0
         table[codes, KEY_STORED] = ~empty
         rows = np.flatnonzero(worth)
         rows = rows[np.argsort(group_of[rows], kind="stable")]

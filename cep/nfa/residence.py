@@ -6,6 +6,7 @@ grown beyond its bound, the keys used longest ago are packed and written.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -31,7 +32,7 @@ _LOW_WATER = 0.6
 """Of the bound: so far the state in memory is brought down when it has been exceeded."""
 _CLEANING_PART = 16
 """A record that is over is deleted within this part of the longest window, so that timers change seldom."""
-_MOST_CHANGES = 1 << 20
+_MOST_CHANGES = 1 << 22
 """Keys on disk that are remembered as changed; beyond that, the next snapshot holds everything."""
 
 # what is known of a key: whether the disk was asked for it, when it was used last, whether the disk has a record of it,
@@ -54,6 +55,8 @@ class Residence:
     ) -> None:
         self.partial_matches = np.zeros(len(matcher.compiled.patterns), np.int64)
         """Per pattern, those on disk."""
+        self.groups: set[int] = set()
+        """Key groups of which something is on disk, or has been."""
         self._spill = spill
         self._key_groups = key_groups
         self._input = keyed
@@ -63,7 +66,8 @@ class Residence:
         self._keys = np.zeros((1024, 4), np.int64)
         self._cleaning_ms = 1 + int(matcher.compiled.tables.patterns[:, P_WITHIN].max()) // _CLEANING_PART
         self._now = 0
-        self._changed: list[tuple[int, bytes]] | None = []
+        self._changed: list[tuple[Ints, Blobs]] | None = None
+        self._changes = 0
 
     # -- bringing back -----------------------------------------------------------------------------
 
@@ -113,7 +117,7 @@ class Residence:
         if over:
             dropped = values.take(np.array(over))
             self._count(dropped, -1)
-            self._note_changed([(groups[row], keys[row]) for row in over])
+            self._note_changed(np.array([groups[row] for row in over]), [keys[row] for row in over])
             self._spill.delete([groups[row] for row in over], [keys[row] for row in over])
         later = np.flatnonzero(there & (end > now) & (due > now))
         if len(later):
@@ -170,6 +174,7 @@ class Residence:
 
     def take_in(self, records: Records, group: int) -> None:
         """Records of keys that are not in memory, as `RecordCodec` wrote them."""
+        self.groups.add(group)
         for begin in range(0, len(records), _AT_ONCE):
             part = records.slice(begin, min(len(records), begin + _AT_ONCE))
             due, end = deadlines(part.values)
@@ -187,13 +192,15 @@ class Residence:
         groups, keys = key_group(strings, self._key_groups), to_bytes(strings)
         times = self._times(*deadlines(values))
         rows = np.flatnonzero(there)
+        self.groups.update(np.unique(groups[rows]).tolist())
         # a timer that is set already, and was not met yet, need not be set again
         timers = self._timers(np.where(_mark(times) == self._keys[codes, _TIMER], NEVER, times)[rows])
         records = list(values)
         self._spill.put(*_chosen(rows, groups, keys), [records[row] for row in rows.tolist()], timers)
         self._spill.delete(*_chosen(np.flatnonzero(~there & on_disk), groups, keys))
         told = changed & (there | on_disk | (table[codes, KEY_STORED] != 0))
-        self._note_changed([(int(groups[row]), keys[row]) for row in np.flatnonzero(told).tolist()])
+        rows = np.flatnonzero(told)
+        self._note_changed(groups[rows], [keys[row] for row in rows.tolist()])
         self._count(values, 1)
         self._codec.free(codes)
         table[codes, KEY_CHANGED] = 0
@@ -235,7 +242,7 @@ class Residence:
         """
         self._grow()
         asked = np.flatnonzero(self._keys[: len(self._input.keys), _ASKED])
-        changed, self._changed = self._changed or [], []
+        changed, self._changed, self._changes = self._changed or [], [], 0
         here = gather(self._input.keys.strings(asked))
         return _Together(groups, frozenset(whole), changed, self._spill.view(), here, told, self._key_groups)
 
@@ -243,10 +250,11 @@ class Residence:
         """Have the next snapshot hold everything."""
         self._changed = None
 
-    def _note_changed(self, keys: Sequence[tuple[int, bytes]]) -> None:
-        if self._changed is not None:
-            self._changed.extend(keys)
-            if len(self._changed) > _MOST_CHANGES:
+    def _note_changed(self, groups: Ints, keys: Sequence[bytes]) -> None:
+        if self._changed is not None and keys:
+            self._changed.append((groups.astype(np.int64), Blobs.of(keys)))
+            self._changes += len(keys)
+            if self._changes > _MOST_CHANGES:
                 self._changed = None
 
     def _times(self, due: Ints, end: Ints) -> Ints:
@@ -279,7 +287,7 @@ class _Together(Mapping[int, Records]):
         self,
         groups: Mapping[int, Records],
         whole: frozenset[int],
-        changed: Sequence[tuple[int, bytes]],
+        changed: Sequence[tuple[Ints, Blobs]],
         view: SpillView,
         here: Strings,
         told: Strings,
@@ -290,10 +298,9 @@ class _Together(Mapping[int, Records]):
         self._view = view
         self._here = _by_group(here, key_groups)
         self._told = _by_group(told, key_groups)
-        self._changed: dict[int, set[bytes]] = {}
-        for group, key in changed:
-            self._changed.setdefault(group, set()).add(key)
-        self._order = sorted({*groups, *whole, *self._changed})
+        self._changed = changed
+        touched = (np.unique(part).tolist() for part, _ in changed)
+        self._order = sorted({*groups, *whole, *itertools.chain.from_iterable(touched)})
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._order)
@@ -308,7 +315,8 @@ class _Together(Mapping[int, Records]):
             hidden = set(to_bytes(self._here[group]))
             held += [item for item in self._view.of_group(group) if item[0] not in hidden]
         else:
-            keys = self._changed.get(group, set()) - set(to_bytes(self._told[group]))
+            own_changes = (keys.take(np.flatnonzero(groups == group)) for groups, keys in self._changed)
+            keys = set(itertools.chain.from_iterable(own_changes)) - set(to_bytes(self._told[group]))
             held += [(key, self._view.get(group, key) or b"") for key in keys]
         return Records.of(held)
 
