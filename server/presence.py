@@ -13,7 +13,7 @@ from typing import Any
 
 from ostinato.cep.runtime.checkpoints import CheckpointStatistics
 from ostinato.cep.runtime.commands import Commands, JobStatus
-from ostinato.cep.runtime.occupation import OperatorTimes
+from ostinato.cep.runtime.occupation import OUTPUT, OperatorTimes
 from ostinato.cep.runtime.statistics import Statistics
 from ostinato.server.control import ControlSocket, checkpoint_values
 from ostinato.server.registry import Registration, RegistryError, runtime_folder
@@ -108,6 +108,7 @@ def describe(status: JobStatus, rate: float) -> dict[str, Any]:
     """A job's status as plain values."""
     numbers = status.statistics
     occupation = numbers.measure()
+    processes = occupation.workers or [occupation.operators]
     return {
         "state": status.state.value,
         "pid": os.getpid(),
@@ -121,7 +122,7 @@ def describe(status: JobStatus, rate: float) -> dict[str, Any]:
         "checkpoints": checkpoint_numbers(status.checkpoints),
         "restarts": status.restarts,
         "failure": status.failure,
-        "time": fractions(whole_process(occupation.operators)),
+        "time": fractions(sum(map(whole_process, processes), OperatorTimes(0.0, 0.0, 0.0))),
         "operators": operator_values(occupation.operators),
         "workers": [operator_values(worker) for worker in occupation.workers],
     }
@@ -149,12 +150,12 @@ def checkpoint_numbers(checkpoints: CheckpointStatistics | None) -> dict[str, An
 
 def whole_process(operators: Mapping[str, OperatorTimes]) -> OperatorTimes:
     """All operators as if they were one: they take turns, so busy times add up and what is left is idle."""
-    if not operators:
+    inner = {name: times for name, times in operators.items() if name != OUTPUT}
+    if not inner:
         return OperatorTimes(0.0, 0.0, 0.0)
-    total = max(times.total for times in operators.values())
-    output = operators.get("output")
-    busy = min(total, sum(times.busy for name, times in operators.items() if name != "output"))
-    held_up = min(total - busy, output.busy if output is not None else 0.0)
+    total = max(times.total for times in inner.values())
+    busy = min(total, sum(times.busy for times in inner.values()))
+    held_up = min(total - busy, max(times.backpressured for times in inner.values()))
     return OperatorTimes(busy, total - busy - held_up, held_up)
 
 

@@ -3,10 +3,11 @@
 All operators of a process take turns in one thread, so a second of it is spent in exactly one of them, in waiting for
 input, or in handing output on. For each operator
 
-- *busy* is the time in its own code: for ``NAME.in`` decoding and admitting events, for ``sources`` reading (as far
-  as that takes a processor: waiting for a disk or a pipe is not work), for ``output`` writing, blocked or not;
-- *backpressured* is the time in which it could not go on because of what comes after it: while ``output`` was
-  writing; for the ``sources`` of a parallel job, also while as many entries were under way as may be;
+- *busy* is the time in its own code: for ``NAME.in`` decoding and admitting events, for ``<sources>`` reading (as far
+  as that takes a processor: waiting for a disk or a pipe is not work), for ``<exchange>`` handing rows over to other
+  workers and to the job's own process, for ``<output>`` writing, blocked or not;
+- *backpressured* is the time in which it could not go on because of what comes after it: while ``<output>`` was
+  writing; for the ``<sources>`` of a parallel job, also while as many entries were under way as may be;
 - *idle* is the rest: nothing was there for it to do, or another operator's turn.
 """
 
@@ -19,8 +20,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
-SOURCES = "sources"
-OUTPUT = "output"
+SOURCES = "<sources>"
+"""No stream has such a name."""
+OUTPUT = "<output>"
+EXCHANGE = "<exchange>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,33 @@ class Meter:
     def seconds(self) -> float:
         began = self._began
         return self._spent if began is None else self._spent + time.monotonic() - began
+
+
+class HeldMeter(Meter):
+    """Adds up spans in which a thread was held back, and how much of them another meter was running."""
+
+    __slots__ = ("_because", "_overlap", "_seen")
+
+    def __init__(self, because: Meter) -> None:
+        super().__init__()
+        self._because = because
+        self._overlap = 0.0
+        self._seen: float | None = None
+
+    def start(self) -> None:
+        self._seen = self._because.seconds
+        super().start()
+
+    def stop(self) -> None:
+        super().stop()
+        if self._seen is not None:
+            self._overlap += self._because.seconds - self._seen
+            self._seen = None
+
+    @property
+    def overlap(self) -> float:
+        seen = self._seen
+        return self._overlap if seen is None else self._overlap + self._because.seconds - seen
 
 
 class Occupation(NamedTuple):

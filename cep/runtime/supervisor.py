@@ -34,6 +34,7 @@ from ostinato.cep.runtime.chains import Part
 from ostinato.cep.runtime.coordinator import CheckpointError, Front
 from ostinato.cep.runtime.heartbeats import Heartbeats, Pulse
 from ostinato.cep.runtime.job import STATISTICS_SECONDS, Observer, Outlet
+from ostinato.cep.runtime.occupation import OUTPUT, SOURCES, HeldMeter, Meter, Occupation, times_of, together
 from ostinato.cep.runtime.packing import describe_chunk, pack_chunk
 from ostinato.cep.runtime.plan import Plan
 from ostinato.cep.runtime.recovery import resumed
@@ -141,6 +142,10 @@ class ParallelJob:
         self._attempt = attempt or Attempt()
         self._coordinator = self._attempt.coordinator
         self._before: dict[str, PatternNumbers] = {}
+        self._running, self._writing_out = Meter(), Meter()
+        self._held = HeldMeter(self._writing_out)
+        self._told_busy: list[Mapping[str, float]] = [{} for _ in range(workers)]
+        self.statistics.measure = self._measure
         self._sources = Sources(readers, clock)
         self._schemas = frames.schemas_of(plan.streams.values())
         self._inbox: queue.SimpleQueue[_News] = queue.SimpleQueue()
@@ -207,6 +212,7 @@ class ParallelJob:
             try:
                 self._become_ready(stop)
                 began = time.monotonic()
+                self._running.start()
                 self._loop(stop, began)
             except StopRequested:
                 stop.requested = True
@@ -219,6 +225,7 @@ class ParallelJob:
             self._closing = True
             if is_well and self.ending == Ending.SUSPENDED:
                 self._ask()
+            self._running.stop()
             self.statistics.seconds = time.monotonic() - began
             self._hang_up(kill=not is_well)
 
@@ -233,6 +240,7 @@ class ParallelJob:
             if stop.requested or self._attempt.take_requests():
                 return
             self._pump(stop)
+        self._attempt.recover()
         if self._attempt.point is not None:
             reached("restore.done")
         self._dealer = threading.Thread(target=self._deal, name="sources", daemon=True)
@@ -385,7 +393,9 @@ class ParallelJob:
 
     def _hand_out(self, entry: Entry, cut: _Cut | None = None) -> None:
         """Give an entry to its worker, when there is room."""
-        self._room.acquire()
+        if not self._room.acquire(blocking=False):
+            with self._held.running():
+                self._room.acquire()
         if self._closing:
             return
         number = self._dealt
@@ -467,7 +477,7 @@ class ParallelJob:
                 collected = self._entries[message.sequence]
                 collected.done[number] = parts
                 if "patterns" in head:
-                    collected.patterns[number] = self._note(number, head["patterns"])
+                    collected.patterns[number] = self._note(number, head)
             case Kind.NUMBERS:
                 self._note(number, head)
             case Kind.PART:
@@ -476,7 +486,8 @@ class ParallelJob:
             del self._entries[self._written]
             self._written += 1
             self._room.release()
-            self._write(next_)
+            with self._writing_out.running():
+                self._write(next_)
             if next_.cut is not None:
                 self._cut(next_.cut, next_)
 
@@ -488,8 +499,19 @@ class ParallelJob:
         else:
             self._coordinator.add_part(id, msgspec.convert(head, Part))
 
-    def _note(self, number: int, patterns: Mapping[str, Sequence[int]]) -> Mapping[str, PatternNumbers]:
-        own = {name: PatternNumbers(*values) for name, values in patterns.items()}
+    def _measure(self) -> Occupation:
+        """What the time went into. A worker never waits for what comes after it: it gets no more entries."""
+        seconds = self._running.seconds
+        busy = {SOURCES: self._sources.reading.seconds, OUTPUT: self._writing_out.seconds}
+        own = times_of(seconds, busy, {SOURCES: self._held.seconds})
+        # Held back by the output, not by a worker that has more to do than the others.
+        held = self._held.overlap
+        workers = [times_of(seconds, told, dict.fromkeys(told, held)) for told in self._told_busy]
+        return Occupation({SOURCES: own[SOURCES], **together(workers), OUTPUT: own[OUTPUT]}, workers)
+
+    def _note(self, number: int, told: Mapping[str, Any]) -> Mapping[str, PatternNumbers]:
+        self._told_busy[number] = told["busy"]
+        own = {name: PatternNumbers(*values) for name, values in told["patterns"].items()}
         self._workers[number].patterns = own
         self.statistics.set_patterns([self._before, *(worker.patterns for worker in self._workers)])
         return own

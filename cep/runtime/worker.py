@@ -30,6 +30,7 @@ from ostinato.cep.runtime.assembly import Assembly, assemble
 from ostinato.cep.runtime.heartbeats import Watch
 from ostinato.cep.runtime.intake import Admitted, Decoded, Intake
 from ostinato.cep.runtime.job import Definition, make_intakes
+from ostinato.cep.runtime.occupation import EXCHANGE, Meter
 from ostinato.cep.runtime.packing import unpack_chunk
 from ostinato.cep.runtime.partition import Partitioner, owned_groups
 from ostinato.cep.runtime.slots import Slots
@@ -120,6 +121,8 @@ class Worker:
         self._rows: dict[tuple[int, int], list[_Rows]] = {}
         self._at = (0, 0)
         self._told = 0.0
+        self._handing_over = Meter()
+        self._taking_in = {stream.name: Meter() for stream in job.plan.sources}
         self._asked = False
         owned = owned_groups(number, self._workers, job.key_groups)
         self._state = WorkerState(number, owned, parent, self._assembly.graph, store)
@@ -159,7 +162,9 @@ class Worker:
         decoded = None
         if head["kind"] == "chunk":
             data = parts[0] if parts else self._slots.get(entry)
-            decoded = self._intakes[head["source"]].decode(unpack_chunk(head["chunk"], data))
+            intake = self._intakes[head["source"]]
+            with self._taking_in[intake.stream.name].running():
+                decoded = intake.decode(unpack_chunk(head["chunk"], data))
         self._decoded.append((entry, head, decoded))
 
     def _admit(self, entry: int, head: Any, decoded: Decoded | None) -> None:
@@ -169,7 +174,9 @@ class Worker:
         # Before the first entry, nobody has said how far time has come: it may be far, after a restore.
         before = [intake.time.watermark if entry else MIN_TIME for intake in self._intakes]
         if decoded is not None:
-            admitted = self._intakes[head["source"]].admit(decoded, head["now"])
+            intake = self._intakes[head["source"]]
+            with self._taking_in[intake.stream.name].running():
+                admitted = intake.admit(decoded, head["now"])
         elif head["kind"] == "tick":
             for intake in self._intakes:
                 intake.time.tick(head["now"])
@@ -195,12 +202,14 @@ class Worker:
                 controls.append(EndOfInput())
             shares: Sequence[Batch | None] = [None] * self._workers
             if admitted is not None and head["source"] == number and len(admitted.batch):
-                shares = self._partitioners[stream].spread(admitted.batch)
+                with self._handing_over.running():
+                    shares = self._partitioners[stream].spread(admitted.batch)
             for worker, share in enumerate(shares):
                 if controls or (share is not None and len(share)):
                     deliveries[worker].append(Delivery(stream, share, controls))
-        self._ship(entry, 0, deliveries)
-        self._tell_admitted(entry, head, admitted, state)
+        with self._handing_over.running():
+            self._ship(entry, 0, deliveries)
+            self._tell_admitted(entry, head, admitted, state)
 
     def _ship(self, entry: int, stage: int, deliveries: Mapping[int, Sequence[Delivery]]) -> None:
         for worker, own in deliveries.items():
@@ -237,10 +246,12 @@ class Worker:
                         self._state.begin(control.id)
                     edge.send(control)
         if stage + 1 < self._stages:
-            self._exchange(entry, stage + 1)
+            with self._handing_over.running():
+                self._exchange(entry, stage + 1)
             self._at = (entry, stage + 1)
         else:
-            self._finish(entry)
+            with self._handing_over.running():
+                self._finish(entry)
             self._at = (entry + 1, 0)
 
     def _exchange(self, entry: int, stage: int) -> None:
@@ -265,15 +276,18 @@ class Worker:
         is_checkpoint = self._state.end()
         if is_checkpoint or now - self._told >= STATISTICS_SECONDS or self._is_over():
             self._told = now
-            said["patterns"] = self._numbers()
+            said |= self._numbers()
         self._parent.send(Kind.DONE, entry, wire.pack(said, [frames.encode(batch) for batch in batches]))
 
-    def _numbers(self) -> dict[str, list[int]]:
-        return {
+    def _numbers(self) -> dict[str, Any]:
+        patterns = {
             name: [stats.matches, stats.timeouts, stats.partial_matches, stats.dropped]
             for operator in self._assembly.matchers.values()
             for name, stats in operator.stats.items()
         }
+        busy = {f"{name}.in": meter.seconds for name, meter in self._taking_in.items()}
+        busy |= {name: meter.seconds for name, meter in self._assembly.working().items()}
+        return {"patterns": patterns, "busy": busy | {EXCHANGE: self._handing_over.seconds}}
 
     def _is_over(self) -> bool:
         return all(edge.ended for edge in self._assembly.sources.values())

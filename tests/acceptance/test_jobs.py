@@ -97,7 +97,7 @@ def test_list_shows_what_a_job_does(jobs: Jobs, workers: str) -> None:
     assert len(found["processes"]) == (2 if workers == "2" else 0)
     for times in found["operators"].values():
         assert times["busy"] + times["idle"] + times["backpressured"] == pytest.approx(1, abs=0.001)
-    assert {"sources", "logins.in", "logins", "output"} <= set(found["operators"])
+    assert {"<sources>", "logins.in", "logins", "<output>"} <= set(found["operators"])
     table = jobs.folder.run("list", "-v").out
     assert "logins" in table
     assert "RUNNING" in table
