@@ -44,12 +44,14 @@ class Attempt:
         coordinator: of its checkpoints, None where it takes none.
         point: where it goes on from, None: from the beginning.
         commands: what others ask of it.
+        recover: to be called once the job has its state and before anything is delivered: lets the sinks begin.
         cancelled: somebody has asked that it end as it is.
     """
 
     coordinator: Coordinator | None = None
     point: RestorePoint | None = None
     commands: Commands = field(default_factory=Commands)
+    recover: Callable[[], None] = lambda: None
     cancelled: bool = False
 
     @property

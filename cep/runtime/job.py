@@ -196,6 +196,9 @@ class LocalJob:
         before, compiled, began = self.statistics.seconds, seconds_spent(), time.monotonic()
         self._running.start()
         try:
+            self._attempt.recover()
+            if self._attempt.point is not None:
+                reached("restore.done")
             self._loop(stop, before, compiled, began)
             self._end(stop)
         finally:
@@ -254,7 +257,6 @@ class LocalJob:
         self._assembly.graph.restore(lambda name: point.stored(name, self._groups))
         reached("restore.end")
         self._before = resume_counters(self.statistics, point.manifest.counters)
-        reached("restore.done")
 
     def _attend(self) -> bool:
         """Deal with requests and checkpoints, between two entries; True where the job is to end."""

@@ -229,11 +229,15 @@ class SupervisedJob:
             if point is not None:
                 reached("restore.manifest")
                 self._announce(f"going on from {point.name}")
-            outlet.recover(None if point is None else point.manifest.sinks)
-            reached("restore.sinks")
             assert self._candidates is not None
             coordinator.note_damaged(self._candidates.damaged)
-        self._job = self._make(Attempt(coordinator, point, self._commands))
+
+        def recover() -> None:
+            if outlet is not None:
+                outlet.recover(None if point is None else point.manifest.sinks)
+                reached("restore.sinks")
+
+        self._job = self._make(Attempt(coordinator, point, self._commands, recover))
         self.state = JobState.RUNNING
         self._job.run(stop)
         self._finish(self._job)
