@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ostinato.state.backends.base import Backend
 from ostinato.state.descriptors import StateDescriptor
-from ostinato.state.errors import StateError
+from ostinato.state.errors import SnapshotError, StateError
 from ostinato.state.evolution import Migration, StateNote, migration
 from ostinato.state.keyed_records import EVENT_TIME, PROCESSING_TIME, Cell, KeyRecord, RecordFormat
 from ostinato.state.operator import OperatorState, StoredState
@@ -231,9 +231,12 @@ class KeyedStates:
     # ----------------------------------------------------------------------------------------------
 
     def _take(self, group: int, key: bytes, data: bytes, change: Migration | None) -> None:
-        record = self._form.unpack(data)
-        if change is not None:
-            change.apply(record)
+        try:
+            record = self._form.unpack(data)
+            if change is not None:
+                change.apply(record)
+        except SnapshotError as error:
+            raise SnapshotError(f"{self.operator}, key {key!r}: {error}") from error
         if record.empty:  # all it had was dropped
             return
         for domain, time, namespace in sorted(record.timers or ()):

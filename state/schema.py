@@ -117,7 +117,7 @@ def _fields(
 
 
 def _rank(schema: Schema) -> tuple[bool, str, str]:
-    """The order of a union's members, whatever their classes are called: those that are told apart by a tag, by that."""
+    """The order of the members of a union, whatever their classes are called: by tag where they have one."""
     if isinstance(schema, Mapping):
         return True, str(schema.get("tag", "")), ""
     return False, "", show(schema)

@@ -361,8 +361,8 @@ def test_a_record_can_be_read_by_people() -> None:
     ((key, value),) = (item for records in state.groups.values() for item in records.items())
     assert describe(state.header, key, value) == {
         "key": {"user": "a"},
-        "states": {"clicks": [1, 7], "ends": 62_000},
-        "timers": [{"clock": "event time", "time": 62_000}],
+        "states": {"clicks": [{"value": 1}, {"value": 7}], "ends": {"value": 62_000}},
+        "timers": [{"time": 62_000, "domain": "event time", "namespace": ""}],
     }
 
 
