@@ -62,4 +62,24 @@ def _chained(before: Manifest, pieces: OperatorPieces, blobs: list[BlobRef]) -> 
         for group, chain in pieces.groups.items()
     }
     chains = {group: [*old.groups.get(group, ()), *moved.get(group, ())] for group in sorted({*old.groups, *moved})}
-    return OperatorPieces(pieces.header, [], chains), [*before.blobs, *blobs]
+    shared = [Piece(piece.blob + shift, piece.offset, piece.length, piece.crc) for piece in pieces.shared]
+    return OperatorPieces(pieces.header, shared, chains), [*before.blobs, *blobs]
+
+
+def write_example(store: CheckpointStore) -> None:
+    """What is kept in tests/fixtures/state, in the format of each release; see `EXAMPLE`."""
+    first = write_checkpoint(store, 1, {3: {b"ada": b"1", b"bob": b"1"}, 77: {b"cyd": b"1" * 300}}, shared=b"waiting")
+    second = write_checkpoint(
+        store, 2, {3: {b"ada": b"", b"dan": b"2"}}, before=first, whole=False, shared=b"waiting 2"
+    )
+    write_checkpoint(store, 3, {77: {b"eve": b"3"}}, before=second, whole=False)
+    write_checkpoint(store, 4, {3: {b"bob": b"4"}, 100: {"zoë".encode(): bytes(range(256))}}, savepoint=True)
+
+
+EXAMPLE: Mapping[int, State] = {
+    1: {3: {b"ada": b"1", b"bob": b"1"}, 77: {b"cyd": b"1" * 300}},
+    2: {3: {b"bob": b"1", b"dan": b"2"}, 77: {b"cyd": b"1" * 300}},
+    3: {3: {b"bob": b"1", b"dan": b"2"}, 77: {b"cyd": b"1" * 300, b"eve": b"3"}},
+    4: {3: {b"bob": b"4"}, 100: {"zoë".encode(): bytes(range(256))}},
+}
+"""The state in each checkpoint of `write_example`; 4 is a savepoint."""

@@ -122,8 +122,9 @@ class DirectoryStore:
         name = folder_name(entry.id, entry.savepoint)
         target = self.folder / name
         self._check()
-        blobs = self._blobs_of(manifests.decode(manifest, f"the new manifest of {target}"))
+        decoded = manifests.decode(manifest, f"the new manifest of {target}")
         with files.saying(f"cannot write {target}"):
+            blobs = self._blobs_of(decoded)
             if target.exists():
                 # a commit that seemed to fail may have come through
                 if (target / MANIFEST).is_file() and (target / MANIFEST).read_bytes() == manifest:
@@ -215,11 +216,12 @@ class DirectoryStore:
         found, lost = [], []
         for blob in manifest.blobs:
             path = self._blobs / files.checked_name(blob.name)
-            try:
-                whole = path.stat().st_size == blob.size
-            except OSError:
-                whole = False
-            if not whole:
+            with suppress(FileNotFoundError):
+                # what a savepoint alone has would go with it
+                if not path.exists():
+                    link(self._find_blob(blob.name), path)
+                    files.sync_folder(self._blobs)
+            if not path.exists() or path.stat().st_size != blob.size:
                 lost.append(blob.name)
             found.append(path)
         if lost:
