@@ -22,7 +22,8 @@ _REFRESH_BYTES: Final = 1 << 20
 """Small chains are begun again as soon as they want it."""
 _BLOBS_FACTOR: Final = 3
 _BLOBS_BYTES: Final = 64 << 20
-"""Blobs may hold this many times what still counts, and so much more, before what is in the oldest is written again."""
+"""Blobs may hold this many times what still counts, and so much more, before one is emptied: what still counts in it is
+written again."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -97,15 +98,21 @@ class Layout:
     def overgrown(self) -> dict[str, list[int]]:
         """The groups that the next checkpoint should ask for in full, by operator."""
         chains = [(operator, group, chain) for operator, own in self.groups.items() for group, chain in own.items()]
-        sizes = {link.blob.name: link.blob.size for _, _, chain in chains for link in chain}
-        live = sum(link.piece.length for _, _, chain in chains for link in chain)
-        oldest = next(iter(sizes), "") if sum(sizes.values()) > _BLOBS_FACTOR * live + _BLOBS_BYTES else ""
+        waste: dict[str, int] = {}
+        live = used = 0
+        for link in (link for _, _, chain in chains for link in chain):
+            if link.blob.name not in waste:
+                waste[link.blob.name] = link.blob.size
+                used += link.blob.size
+            waste[link.blob.name] -= link.piece.length
+            live += link.piece.length
+        worst = max(waste, key=waste.__getitem__) if used > _BLOBS_FACTOR * live + _BLOBS_BYTES else ""
         budget = max(live // _REFRESH_PART, _REFRESH_BYTES)
         wanted: dict[str, list[int]] = {}
         for operator, group, chain in sorted(chains, key=lambda each: -len(each[2])):
             first, *changes = (link.piece.length for link in chain)
-            is_pinned = bool(oldest) and chain[0].blob.name == oldest
-            if not is_pinned and len(changes) <= MAX_CHANGES and 2 * sum(changes) <= first:
+            keeps_worst = bool(worst) and chain[0].blob.name == worst
+            if not keeps_worst and len(changes) <= MAX_CHANGES and 2 * sum(changes) <= first:
                 continue
             # Changes of that size would be written in any case.
             extra = max(0, first - (changes[-1] if changes else 0))
