@@ -43,10 +43,10 @@ def test_what_belongs_to_no_key_is_only_that_of_the_newest() -> None:
 def test_chains_that_have_grown_are_begun_again_a_few_at_a_time() -> None:
     groups = 64
     size = 1 << 20
-    layout = Layout().followed_by([part("0", {group: (size, True) for group in range(groups)})])
+    layout = Layout().followed_by([part("0", dict.fromkeys(range(groups), (size, True)))])
     assert layout.overgrown() == {}
     for number in range(MAX_CHANGES + 1):
-        layout = layout.followed_by([part(f"{number + 1}", {group: (10, False) for group in range(groups)})])
+        layout = layout.followed_by([part(f"{number + 1}", dict.fromkeys(range(groups), (10, False)))])
     wanted = layout.overgrown()["op"]
     assert 4 <= len(wanted) <= groups // 8 + 1, "only so much is written again at once"
 
