@@ -233,6 +233,8 @@ class SupervisedJob:
             coordinator.note_damaged(self._candidates.damaged)
 
         def recover() -> None:
+            # The job calls it when all of the state has been read, by all workers: a checkpoint that turns out to be
+            # damaged must not have taken back what was published after it.
             if outlet is not None:
                 outlet.recover(None if point is None else point.manifest.sinks)
                 reached("restore.sinks")
