@@ -107,7 +107,7 @@ def assemble(
             given = {each.name: each.name for each in process.outputs}
             operator_ = Process(
                 process,
-                scratch.backend(process.name),
+                scratch.backend(f"{process.name}.process"),
                 key_groups=key_groups,
                 store=_store,
                 load=lambda held: decode(held, schemas),
