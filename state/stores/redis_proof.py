@@ -12,7 +12,7 @@ _ASKED: Final = ("appendonly", "appendfsync", "maxmemory-policy")
 _REMEDY: Final = (
     "set `appendonly yes` and `appendfsync always` (CONFIG SET, and in redis.conf so that it stays), use a Redis "
     ">= 7.2 with `appendonly yes`, use a directory, or accept that a crash of Redis may cost the newest checkpoints "
-    "(--checkpoint-durability lowered)"
+    "(--durability lowered)"
 )
 
 
