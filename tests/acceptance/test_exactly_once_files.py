@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet
 import pytest
@@ -36,9 +37,9 @@ FAULTS = {
 def input_(folder: Folder) -> None:
     """Three files, one compressed, with bad and late events among the others."""
     (folder.path / "in").mkdir()
-    late = {"user": "late", "ts": START_MS - 10**6, "status": "FAILED"}
+    late: dict[str, Any] = {"user": "late", "ts": START_MS - 10**6, "status": "FAILED"}
     for number in range(3):
-        events = []
+        events: list[Any] = []
         for second in range(number * 500, number * 500 + 500, 10):
             events += [*attack(f"user{second}", second), b"bad %d\n" % second]
             if second % 50 == 0 and second:
