@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from ostinato.server import exits
 from tests.faults.checker import Faults, Row, check, read_outputs
-from tests.faults.driver import Job
+from tests.faults.driver import Job, Running, eventually
 from tests.faults.matrix import PROPERTY, as_text, entry, matrix
-from tests.faults.workload import KEYS, Shape, lay_out
+from tests.faults.workload import KEYS, Feeder, Shape, events_of, lay_out
 
 Reference = Callable[[Shape], Mapping[str, Sequence[Row]]]
 MakeJob = Callable[..., Job]
@@ -75,6 +77,62 @@ def make_job() -> Iterator[MakeJob]:
     yield make
     for job in jobs:
         job.close()
+
+
+class Live:
+    """A job that follows its input while that is being written."""
+
+    def __init__(self, folder: Path, job: Job, feeder: Feeder, expected: Mapping[str, Sequence[Row]]) -> None:
+        self.folder = folder
+        self.job = job
+        self.feeder = feeder
+        self.running: Running = job.start()
+        self._expected = {name: len(rows) for name, rows in expected.items()}
+
+    def published(self) -> int:
+        """Rows that can be seen so far."""
+        return sum(content.count(b"\n") for content in read_outputs(self.folder / "out").values())
+
+    def wait_for_output(self, more: int = 1) -> None:
+        """Wait until so many more rows are published."""
+        target = self.published() + more
+        self.running.wait_for(lambda: self.published() >= target, f"{target} rows")
+
+    def resume(self, *arguments: str) -> None:
+        """Start the job again, whose supervisor is dead."""
+        assert not self.running.alive
+        self.running = self.job.start(*(arguments or ("--resume",)))
+
+    def finish(self, seconds: float = 90.0) -> None:
+        """Have the rest of the input written, wait until all is published that is expected, and end the job."""
+        self.feeder.hurry()
+        self.feeder.join(30)
+        total = sum(self._expected.values())
+        # what is lost never comes; then the verdict is the checker's
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: self.published() >= total, "all rows", seconds, unless=self.running.check_alive)
+        assert self.running.stop() in (0, exits.TERMINATED), self.running.said
+
+
+StartLive = Callable[..., Live]
+
+
+@pytest.fixture
+def start_live(tmp_path: Path, make_job: MakeJob, reference: Reference) -> Iterator[StartLive]:
+    """Starts the workload with its input written bit by bit."""
+    lives: list[Live] = []
+
+    def start(shape: Shape, *arguments: str, per_second: float = 1_000) -> Live:
+        folder = tmp_path / "job"
+        lay_out(folder, shape, follow=True, write=False)
+        feeder = Feeder(folder, events_of(shape), per_second)
+        feeder.start()
+        lives.append(Live(folder, make_job(folder, *arguments), feeder, reference(shape)))
+        return lives[-1]
+
+    yield start
+    for live in lives:
+        live.feeder.close()
 
 
 @pytest.fixture

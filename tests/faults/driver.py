@@ -24,6 +24,10 @@ T = TypeVar("T")
 COMMAND = str(Path(sys.executable).with_name("ostinato"))
 NAME_VARIABLE = "OSTINATO_TEST_JOB"
 RESTARTING = ("--restart", "fixed-delay attempts=10 delay=100ms")
+_ELSEWHERE = (
+    *("unshare", "--mount", *(() if os.geteuid() == 0 else ("--user", "--map-root-user"))),
+    *("sh", "-c", 'mount --bind "$1" "$2" && cd "$2" && shift 2 && exec "$@"', "elsewhere"),
+)
 WAIT_SECONDS = 60.0
 """For anything that normally takes a second or two, on a machine that is busy with other tests."""
 
@@ -65,6 +69,7 @@ class Job:
         self.arguments = ("run", program, "--no-progress", *arguments)
         self.name = uuid.uuid4().hex
         self.starts = 0
+        self.log_prefix = "start"
         self._running: list[Running] = []
         self._faults: list[str] = []
 
@@ -74,6 +79,7 @@ class Job:
         fault: str = "",
         environment: Mapping[str, str] | None = None,
         stdout: int | None = None,
+        elsewhere: Path | None = None,
     ) -> Running:
         """Start it once more.
 
@@ -82,6 +88,7 @@ class Job:
             fault: what `OSTINATO_FAULT` says; each of its rules strikes once in the life of this job.
             environment: more variables.
             stdout: a file descriptor; `stdout` in the folder otherwise.
+            elsewhere: a copy of the folder, which this process sees in its place, as if on another machine.
         """
         own = {NAME_VARIABLE: self.name, "COLUMNS": "200", **(environment or {})}
         if fault:
@@ -89,11 +96,12 @@ class Job:
                 self._faults.append(fault)
             marker = self.folder / f"struck-{self._faults.index(fault)}"
             own |= {VARIABLE: fault, MARKER_VARIABLE: str(marker)}
-        log = self.folder / f"start-{self.starts}.log"
+        prefix = [] if elsewhere is None else [*_ELSEWHERE, str(elsewhere), str(self.folder)]
+        log = self.folder / f"{self.log_prefix}-{self.starts}.log"
         self.starts += 1
         with log.open("wb") as errors, (self.folder / "stdout").open("ab") as out:
             process = subprocess.Popen(
-                [COMMAND, *self.arguments, *arguments],
+                [*prefix, COMMAND, *self.arguments, *arguments],
                 cwd=self.folder,
                 env={**os.environ, **own},
                 stdin=subprocess.DEVNULL,
@@ -146,6 +154,11 @@ class Running:
     def alive(self) -> bool:
         return self.process.poll() is None
 
+    @property
+    def is_stopped(self) -> bool:
+        """By SIGSTOP."""
+        return self.alive and _state(Path(f"/proc/{self.pid}")) == "T"
+
     def workers(self) -> list[int]:
         """The child processes that live, oldest first."""
         return sorted(pid for pid in self.job.processes() if _parent(pid) == self.pid)
@@ -156,7 +169,7 @@ class Running:
 
     def wait_for(self, holds: Callable[[], T | None], what: str, seconds: float = WAIT_SECONDS) -> T:
         """Wait until something is true while the job runs."""
-        return eventually(holds, what, seconds, unless=self._check_alive)
+        return eventually(holds, what, seconds, unless=self.check_alive)
 
     def wait(self, seconds: float = WAIT_SECONDS) -> int:
         """Wait for its end; the exit code, negative where it was a signal."""
@@ -178,7 +191,7 @@ class Running:
         self.signal(signal.SIGTERM)
         return self.wait(seconds)
 
-    def _check_alive(self) -> None:
+    def check_alive(self) -> None:
         assert self.alive, f"the job has ended with {self.process.returncode}; it said:\n{self.said}"
 
 
