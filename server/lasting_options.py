@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ostinato.cep.runtime.job import StateBackend
     from ostinato.cep.runtime.restarts import RestartStrategy
     from ostinato.cep.runtime.supervised import Resume
-    from ostinato.server.targets import SavepointAddress
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -149,7 +148,7 @@ class Lasting:
     address: str | None
     options: CheckpointOptions
     start: Resume
-    savepoint: SavepointAddress | None
+    savepoint: str | None
     restart: RestartStrategy
     state: StateBackend
     durability: Literal["proven", "lowered"] = "proven"
@@ -164,7 +163,7 @@ def lasting(program: str, given: dict[str, Any]) -> Lasting:
     from ostinato.cep.runtime.checkpoints import CheckpointOptions
     from ostinato.cep.runtime.job import StateBackend
     from ostinato.server.restart_option import restart_strategy
-    from ostinato.server.targets import absolute_address, savepoint_address
+    from ostinato.server.targets import absolute_address
     from ostinato.state.stores import is_redis
 
     folder, redis = given["checkpoint_dir"], given["checkpoint_redis"]
@@ -193,10 +192,6 @@ def lasting(program: str, given: dict[str, Any]) -> Lasting:
         if value == 0:
             raise click.UsageError(f"{_written(option)} 0: it must take some time")
     defaults = CheckpointOptions()
-    try:
-        savepoint = savepoint_address(given["savepoint"]) if given["savepoint"] else None
-    except ValueError as error:
-        raise click.UsageError(f"--savepoint {error}") from None
     return Lasting(
         _job_name(program, given["name"]),
         given["name"] is not None,
@@ -210,7 +205,7 @@ def lasting(program: str, given: dict[str, Any]) -> Lasting:
             allow_dropped_state=given["allow_dropped_state"],
         ),
         "require" if given["resume"] else "if_any" if given["resume_if_any"] else "refuse",
-        savepoint,
+        given["savepoint"],
         restart_strategy(given["restart"] or (DEFAULT_RESTART if address is not None else "none")),
         StateBackend(given["state_backend"] or "memory", given["state_dir"], given["state_memory"]),
         given["durability"] or "proven",

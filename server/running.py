@@ -34,7 +34,6 @@ from ostinato.server.console import Progress, as_json, summary
 from ostinato.server.lasting_options import Lasting
 from ostinato.server.presence import Presence
 from ostinato.server.stores import close_stores, open_stores
-from ostinato.server.targets import shown_address
 from ostinato.state.errors import StateError
 
 
@@ -130,7 +129,8 @@ def _run(spec: ProgramSpec, options: RunOptions, stop: Stop) -> int:
     progress.checkpoints = lambda: job.checkpoints
     if checkpointing is not None:
         _warn_of_repeats(sinks, progress)
-    _list(presence, options, spec, progress)
+    address = None if checkpointing is None else checkpointing.store.address
+    _list(presence, options, spec, progress, address)
     failure = None
     try:
         job.run(stop)
@@ -184,10 +184,9 @@ def _open_sources(laid_out: Plan, *, repeatable: bool) -> list[Reader]:
     return readers
 
 
-def _list(presence: Presence, options: RunOptions, spec: ProgramSpec, progress: Progress) -> None:
+def _list(presence: Presence, options: RunOptions, spec: ProgramSpec, progress: Progress, address: str | None) -> None:
     """Let other commands find the job. Where that cannot be, it is said if somebody is likely to want it."""
     lasting = options.lasting
-    address = None if lasting.address is None else shown_address(lasting.address)
     why = presence.begin(name=lasting.name, parallelism=options.workers, program=spec.path, checkpoints=address)
     if why is not None and (lasting.given_name or address is not None):
         progress.say(f"the job runs, but `ostinato list` will not find it: {why}")

@@ -11,6 +11,7 @@ from ostinato.cep.runtime.load import ProgramSpec
 from ostinato.cep.runtime.recovery import RestorePoint, read_point
 from ostinato.server.lasting_options import Lasting
 from ostinato.state.errors import StoreError
+from ostinato.state.savepoints import resolve
 from ostinato.state.stores import StoreOptions, open_store
 
 
@@ -28,9 +29,8 @@ def open_stores(lasting: Lasting, spec: ProgramSpec) -> tuple[Checkpointing | No
         store = open_store(lasting.address, job=lasting.name, options=options)
         savepoint = None
         if lasting.savepoint is not None:
-            place = lasting.savepoint
-            other = open_store(place.store, job=place.job or lasting.name, options=options)
-            savepoint = read_point(other, place.id, may_drop=lasting.options.allow_dropped_state)
+            place = resolve(lasting.savepoint, job=lasting.name, options=options)
+            savepoint = read_point(place.store, place.chosen(), may_drop=lasting.options.allow_dropped_state)
     except ValueError as error:
         raise StoreError(str(error)) from error
     owner = f"job {lasting.name}, process {os.getpid()} on {socket.gethostname()}"

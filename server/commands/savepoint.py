@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 from ostinato.server import exits
 
 if TYPE_CHECKING:
-    from ostinato.state.stores.base import CheckpointStore, Entry
-
-T = TypeVar("T")
+    from ostinato.state.savepoints import Place
 
 
 @click.command("savepoint")
@@ -65,123 +64,67 @@ def _list(address: str, job: str | None, as_json: bool) -> None:
     from datetime import UTC, datetime
 
     from ostinato.server.console import table
-    from ostinato.server.targets import address_of_savepoint, shown_address
+    from ostinato.server.targets import address_of_savepoint
 
-    store, job, _ = _open(address, job)
-    entries = _guarded(store.entries)
-    store.close()
-    place = store.address
-    if as_json:
-        import json
-
+    with _found(address, job) as places:
         found = [
             {
                 "id": entry.id,
                 "kind": "savepoint" if entry.savepoint else "checkpoint",
                 "taken_at": entry.taken_at,
-                "address": address_of_savepoint(place, job, entry.id, savepoint=entry.savepoint),
+                "address": address_of_savepoint(place.store.address, place.job, entry.id, savepoint=entry.savepoint),
             }
-            for entry in entries
+            for place in places
+            for entry in place.store.entries()
         ]
-        click.echo(json.dumps({"store": place, "savepoints": found}, indent=2))
-    elif entries:
+    if as_json:
+        import json
+
+        click.echo(json.dumps({"savepoints": found}, indent=2))
+    elif found:
         rows = [
             (
-                "savepoint" if entry.savepoint else "checkpoint",
-                str(entry.id),
-                datetime.fromtimestamp(entry.taken_at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ"),
-                shown_address(address_of_savepoint(place, job, entry.id, savepoint=entry.savepoint)),
+                str(each["kind"]),
+                str(each["id"]),
+                datetime.fromtimestamp(int(each["taken_at"]) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ"),
+                str(each["address"]),
             )
-            for entry in entries
+            for each in found
         ]
         click.echo(table([("kind", "id", "taken at", "address"), *rows], left=4))
     else:
-        click.echo(f"no savepoints and no checkpoints in {shown_address(place)}", err=True)
+        click.echo("no savepoints and no checkpoints", err=True)
 
 
 def _dispose(address: str, job: str | None) -> None:
-    """Delete a savepoint: one that lies alone as a folder, else by its store's owner, which we become for it."""
-    import os
-    import shutil
+    from ostinato.server.targets import address_of_savepoint
+    from ostinato.state.savepoints import delete
+    from ostinato.state.stores.folder import SavepointFolder
 
-    from ostinato.server.targets import shown_address
-
-    store, _, id_ = _open(address, job)
-    from ostinato.state.stores.folder import SavepointFolder, damaged_if_missing
-
-    shown = shown_address(address)
-    if isinstance(store, SavepointFolder):
-        from ostinato.state.errors import StateError
-
-        def remove() -> None:
-            damaged_if_missing(store.folder)
-            try:
-                # The manifest first, so that what is left after an interruption is no savepoint.
-                (store.folder / "manifest").unlink()
-                shutil.rmtree(store.folder)
-            except OSError as error:
-                raise StateError(f"cannot delete {shown}: {(error.strerror or str(error)).lower()}") from error
-
-        _guarded(remove)
-    else:
-        if id_ is None:
-            if not _guarded(store.entries):
-                raise StateFailure(f"there is no savepoint in {shown}")
-            raise click.UsageError(f"--dispose {shown}: which? `ostinato savepoint --list {shown}` shows the addresses")
-
-        def delete() -> None:
-            from ostinato.state.errors import SnapshotError
-
-            entry = next((entry for entry in store.entries() if entry.id == id_), None)
-            if entry is None:
-                raise SnapshotError(f"there is no savepoint {id_} in {shown_address(store.address)}")
-            if not entry.savepoint:
-                raise SnapshotError(f"{shown} is a checkpoint, not a savepoint; its job deletes it by itself")
-            store.acquire(f"ostinato savepoint --dispose (process {os.getpid()})")
-            try:
-                _delete_one(store, entry)
-            finally:
-                store.release()
-
-        _guarded(delete)
-    store.close()
-    click.echo(f"deleted {shown}", err=True)
+    with _found(address, job) as places:
+        if len(places) > 1 or (places[0].id is None and not isinstance(places[0].store, SavepointFolder)):
+            raise click.UsageError(f"--dispose: which? `ostinato savepoint --list {address}` shows the addresses")
+        (place,) = places
+        number = place.chosen()
+        delete(place)
+        click.echo(f"deleted {address_of_savepoint(place.store.address, place.job, number)}", err=True)
 
 
-def _delete_one(store: CheckpointStore, entry: Entry) -> None:
-    """Delete it, and the blobs that no other refers to; the store is ours."""
-    from ostinato.state import manifest as manifests
-
-    blobs: dict[int, set[str]] = {
-        other.id: {blob.name for blob in manifests.decode(store.manifest(other.id), f"checkpoint {other.id}").blobs}
-        for other in store.entries()
-    }
-    own = blobs.pop(entry.id)
-    store.delete(entry.id, own.difference(*blobs.values()))
-
-
-def _open(address: str, job: str | None) -> tuple[CheckpointStore, str, int | None]:
-    """The store, whose checkpoints are meant, and the id where the address names one."""
-    from ostinato.server.targets import savepoint_address, shown_address
-    from ostinato.state.stores import is_redis, open_store
-
-    try:
-        place = savepoint_address(address)
-        name = place.job or job
-        if name is None and is_redis(place.store):
-            shown = shown_address(address)
-            raise click.UsageError(f"{shown}: of which job? Add --name JOB; a Redis holds those of many")
-        return open_store(place.store, job=name or ""), name or "", place.id
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-
-
-def _guarded(work: Callable[[], T]) -> T:
-    """Errors of stored state end the command in one line."""
+@contextmanager
+def _found(address: str, job: str | None) -> Iterator[list[Place]]:
+    """What an address means. Errors of stored state end the command in one line."""
     from ostinato.state.errors import StateError
+    from ostinato.state.savepoints import places
 
     try:
-        return work()
+        found = places(address, job=job or "")
+        try:
+            yield found
+        finally:
+            for place in found:
+                place.store.close()
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     except StateError as error:
         raise StateFailure(str(error)) from error
 
