@@ -231,6 +231,8 @@ class Proxy:
         """Pretend to a Redis that has WAITAOF (>= 7.2): the number of disks that have the write."""
         self.hide_waitaof = False
         """Pretend to one that has none."""
+        self.lose_answer_to = b""
+        """The server gets a request with this in it, and nobody its answer."""
         self.requests = 0
         self._target = port
         self._open: set[socket.socket] = set()
@@ -283,7 +285,14 @@ class Proxy:
                     data = data.replace(b"$7\r\nWAITAOF\r\n", b"$3\r\nGET\r\n")
                 if self.hide_waitaof:
                     data = data.replace(b"$7\r\nWAITAOF\r\n", b"$7\r\nNOTHING\r\n")
+                lost = bool(self.lose_answer_to) and self.lose_answer_to in data
+                if lost:
+                    with suppress(OSError):
+                        client.shutdown(socket.SHUT_WR)
                 server.sendall(data)
+                if lost:
+                    time.sleep(0.1)
+                    break
         for end in (client, server):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
