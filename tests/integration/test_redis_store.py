@@ -554,13 +554,15 @@ class TestOwnership:
     def test_an_acquisition_whose_answer_was_lost_is_no_other_owner(
         self, redis: RedisServer, redis_proxy: Proxy, opening: Opening
     ) -> None:
-        store = opening(redis_proxy.address, StoreOptions(lease_seconds=600))
+        store = opening(redis_proxy.address, StoreOptions(lease_seconds=8))
         redis_proxy.lose_answer_to = b"least token"
         with pytest.raises(StoreError, match="cannot be reached"):
             store.acquire("the test")
         assert redis.ask("EXISTS", "ostinato:{logins}:lease") == 1
         redis_proxy.lose_answer_to = b""
+        began = time.monotonic()
         store.acquire("the test")
+        assert time.monotonic() - began < 4
 
     def test_a_commit_whose_answer_was_lost_does_no_harm(self, redis_proxy: Proxy, opening: Opening) -> None:
         store = opening(redis_proxy.address)
