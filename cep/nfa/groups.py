@@ -119,6 +119,16 @@ class GroupedState:
         for shared in stored.shared:
             self._unpack_waiting(shared, stored.owned)
 
+    def rebuild(self) -> None:
+        """Put the partial matches into pools of the size that they need."""
+        codes = self._matcher.live_keys()
+        flags = self._matcher.space.keys[:, [KEY_CHANGED, KEY_STORED]]
+        packed = self._codec.pack(codes, self._input.watermark)
+        self._matcher.empty()
+        self._matcher.space = grow_list(self._matcher.space, "keys", len(flags))
+        self._codec.unpack(packed, codes, self._input.watermark)
+        self._matcher.space.keys[: len(flags), [KEY_CHANGED, KEY_STORED]] = flags
+
     # -- by key ------------------------------------------------------------------------------------
 
     def _live_keys(self) -> Ints:

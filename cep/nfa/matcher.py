@@ -32,6 +32,7 @@ from ostinato.cep.nfa.pools import (
     KEY_SEED_GROUP,
     KEY_SEEDS,
     KEY_SWEEP,
+    MARK,
     NODE_PARENT,
     NODE_SLOT,
     NODE_STAGE,
@@ -49,6 +50,7 @@ from ostinato.cep.nfa.pools import (
     WANTED,
     Ints,
     Machine,
+    Space,
     grow,
     grow_list,
     grow_ring,
@@ -62,6 +64,11 @@ from ostinato.patterns.types import STRING
 _TEXT_BYTES = 72
 """About what a text of a buffered event takes."""
 
+_SWEEPS = 32
+"""How often at most a key is looked at in the longest window, to find what has expired on it."""
+_ROOMY_BYTES, _ROOMY_FACTOR = 16 << 20, 8
+"""Pools larger than this, and so many times what is in them, are made anew."""
+
 
 class MatchError(Exception):
     """Matching cannot go on: a cap was exceeded, or a skip strategy has nothing to skip to."""
@@ -73,25 +80,42 @@ class Matcher:
     def __init__(self, compiled: CompiledSet, texts: Interner, stored: tuple[str, ...]) -> None:
         self.compiled = compiled
         self._texts = texts
-        self.space = make_space(len(compiled.patterns), compiled.widest, compiled.width)
         schema = schema_of(compiled.patterns[0])
+        self.space = self._make_space()
         self.store = EventStore({name: schema[name] for name in stored})
         self.seq = 0
         """The sequence number of the next event: events are numbered in the order in which they are matched."""
         plan = compiled.plan
-        for number, (cells, null) in enumerate(zip(plan.initial_i, plan.initial_null, strict=True)):
-            self.space.registers.ints[number, : len(cells)] = cells
-            self.space.registers.null[number, : len(null)] = null
         self._constants = plan.constants.copy()
         for index, text in plan.text_constants:
             self._constants[index] = texts.code(text)
-        table = compiled.tables.patterns
-        windows = table[(table[:, P_PRECISE] == 0) & (table[:, P_WITHIN] > 0), P_WITHIN]
-        self.space.control[SWEEP_AFTER] = windows.max() if len(windows) else NO_LIMIT
         self._hooks = [condition_function(expr) for _, expr in compiled.hooks]
         self._kernel: Kernels = interpreted(kernel) if self._hooks else kernels(kernel)
         empty = np.zeros((0, max(1, len(plan.columns))), np.int64)
         self._machine = self._machine_for(empty, np.zeros(empty.shape, np.uint8))
+
+    def _make_space(self) -> Space:
+        compiled = self.compiled
+        space = make_space(len(compiled.patterns), compiled.widest, compiled.width)
+        plan = compiled.plan
+        for number, (cells, null) in enumerate(zip(plan.initial_i, plan.initial_null, strict=True)):
+            space.registers.ints[number, : len(cells)] = cells
+            space.registers.null[number, : len(null)] = null
+        table = compiled.tables.patterns
+        windows = table[(table[:, P_PRECISE] == 0) & (table[:, P_WITHIN] > 0), P_WITHIN]
+        if len(windows):
+            # soon for short windows, but not so often that those who wait for long are looked at all the time
+            space.control[SWEEP_AFTER] = max(windows.min(), windows.max() // _SWEEPS)
+        else:
+            space.control[SWEEP_AFTER] = NO_LIMIT
+        return space
+
+    def empty(self) -> None:
+        """Forget all partial matches, and give back the room that they took."""
+        marks, mark = self.space.marks, self.space.control[MARK]
+        self.space, self.store = self._make_space(), EventStore(self.store.types)
+        self.space.marks[:] = marks
+        self.space.control[MARK] = mark
 
     def run(self, released: Released, keys: int) -> None:
         """Match events; `keys` is the number of key codes in use. Results are left in the space."""
@@ -179,6 +203,18 @@ class Matcher:
             first, last = self.compiled.tables.groups[[group, group + 1], G_MEMBERS]
             counts[self.compiled.tables.members[first:last]] += seeds[group]
         return counts
+
+    @property
+    def keys_at_most(self) -> int:
+        """No more keys than this have anything; cheap to know."""
+        control = self.space.control
+        return int(len(self.space.runs) - control[RUNS_LEFT] + control[SWEEP_COUNT])
+
+    @property
+    def is_roomy(self) -> bool:
+        """Is there much more room than there are partial matches?"""
+        held = sum(table.nbytes for table in self.space if isinstance(table, np.ndarray))
+        return held > _ROOMY_BYTES and held > _ROOMY_FACTOR * self.bytes_in_use()
 
     def bytes_in_use(self) -> int:
         """About how much memory the partial matches take."""

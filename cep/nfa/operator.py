@@ -24,6 +24,9 @@ __all__ = ["MatchError", "MatchOperator", "PatternStats"]
 KEYS_BEFORE_SWEEP = 1 << 16
 """Keys that must have come since the last time before those without state are looked for and forgotten."""
 
+ADVANCES_BEFORE_TIDYING = 64
+"""How often it is looked whether memory is held that nothing needs any more."""
+
 
 @dataclass(frozen=True, slots=True)
 class PatternStats:
@@ -72,6 +75,7 @@ class MatchOperator:
             key_groups, schema_of(self.compiled.patterns[0]), self._input, self._matcher, self._counters, spill
         )
         self._keys_after_sweep = 0
+        self._advances = 0
 
     @property
     def columns(self) -> frozenset[str]:
@@ -109,9 +113,19 @@ class MatchOperator:
         out = self._count(released) if released is not None else []
         if len(self._counters) < len(self.compiled.patterns):
             out += self._match(released)
-        if len(self._input.keys) > 2 * self._keys_after_sweep + KEYS_BEFORE_SWEEP:
+        self._advances += 1
+        if self._advances % ADVANCES_BEFORE_TIDYING == 0:
+            self._tidy()
+        elif len(self._input.keys) > 2 * self._keys_after_sweep + KEYS_BEFORE_SWEEP:
             self._forget_keys()
         return out
+
+    def _tidy(self) -> None:
+        """Give memory back after a flood has passed."""
+        if len(self._input.keys) > KEYS_BEFORE_SWEEP + 4 * self._matcher.keys_at_most:
+            self._forget_keys()
+        if self._matcher.is_roomy:
+            self._state.rebuild()
 
     def _match(self, released: Released | None) -> list[Batch]:
         out: list[Batch] = []

@@ -54,27 +54,27 @@ class Spill:
     def due(self, upto: int, limit: int) -> tuple[list[int], list[bytes], int | None]:
         """Keys whose time has come at `upto`, earliest first, with their groups; they are given once.
 
-        At most about `limit`; then the third is the time up to which these are all, else None.
+        At most `limit`; then the third is the time up to which these are all, else None.
         """
         groups: list[int] = []
         keys: list[bytes] = []
         if upto < self._earliest:
             return groups, keys, None
         seen: list[bytes] = []
-        last: int | None = None
+        complete: int | None = None
         begin, self._earliest = _TIMER + _TIME.pack(self._earliest + _ZERO), NEVER
         # from where the last one was: to find the first is slow where much has been deleted before it
         for entry, _ in self._rocks.scan(_TIMER, begin):
             time = _TIME.unpack_from(entry, 1)[0] - _ZERO
-            if time > upto or (len(keys) >= limit and time != last):
+            if time > upto or len(keys) >= limit:
                 self._earliest = time
+                complete = time - 1 if time <= upto else None
                 break
-            last = time
             groups.append(_GROUP.unpack_from(entry, 9)[0])
             keys.append(entry[11:])
             seen.append(entry)
         self._rocks.write((), seen)
-        return groups, keys, last if self._earliest <= upto else None
+        return groups, keys, complete
 
     def view(self) -> SpillView:
         """The records as they are now, whatever comes later."""

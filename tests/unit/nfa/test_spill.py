@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ostinato.cep.batch import MAX_TIME
+from ostinato.cep.nfa import residence
 from ostinato.cep.nfa.operator import MatchOperator
 from ostinato.cep.nfa.spill import Spill
 from ostinato.patterns.parser import parse_program
@@ -97,8 +98,10 @@ def test_the_answers_are_those_of_flink(number: int, spill: Callable[..., Spill]
     assert verdict.verdict != "failed", verdict.detail
 
 
+@pytest.mark.parametrize("at_once", [7, 1 << 14])
 @pytest.mark.parametrize("memory", [0, 30_000])
-def test_many_keys(memory: int, spill: Callable[..., Spill]) -> None:
+def test_many_keys(memory: int, at_once: int, spill: Callable[..., Spill], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(residence, "_AT_ONCE", at_once)
     given = events(3000, 300, seed=memory)
     plain = MatchOperator(many())
     expected = run(plain, given, restart=None)
