@@ -68,7 +68,10 @@ class CheckpointStore(Protocol):
         """Forget a checkpoint, then the blobs that nothing else refers to."""
 
     def sweep(self, keep: Collection[str]) -> int:
-        """Delete all blobs but these; what crashed attempts have left. Returns the number of bytes."""
+        """Delete all blobs but these and those that checkpoints here refer to: what crashed attempts have left.
+
+        Returns the number of bytes.
+        """
 
     def release(self) -> None:
         """Give up ownership."""

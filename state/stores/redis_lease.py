@@ -20,6 +20,8 @@ from ostinato.state.stores.redis_session import Session, owner_of
 _POLL_SECONDS: Final = 0.2
 _BEATS: Final = 3
 """How often a lease is refreshed in the time it lasts."""
+_RELEASE_SECONDS: Final = 5.0
+"""No longer is waited for the lease to be given back when a job ends: it runs out by itself."""
 _log = logging.getLogger(__name__)
 
 
@@ -75,9 +77,12 @@ class Lease:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await self.drop()
-        async with self._session.turn:
-            command = call(redis_scripts.RELEASE, self._keys, self._session.own())
-            await self._session.write(command, doing="giving up the lease")
+        try:
+            async with asyncio.timeout(_RELEASE_SECONDS), self._session.turn:
+                command = call(redis_scripts.RELEASE, self._keys, self._session.own())
+                await self._session.write(command, doing="giving up the lease")
+        except TimeoutError:
+            raise StoreError(f"{self._session.address} did not take the lease back; it runs out by itself") from None
 
     async def drop(self) -> None:
         """Close the connection."""

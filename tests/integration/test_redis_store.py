@@ -439,7 +439,32 @@ class TestFaults:
         redis_proxy.cut()
         assert read_checkpoint(store, 1) == {1: {b"k": b"v"}}
 
-    def test_closed_while_in_use(self, redis_proxy: Proxy, opening: Opening) -> None:
+    def test_closing_does_not_wait_for_one_that_answers_no_more(
+        self, redis_servers: RedisServers, opening: Opening
+    ) -> None:
+        server = redis_servers()
+        store = opening(server.address)
+        store.acquire("the test")
+        server.pause()
+        failures: list[StoreError] = []
+
+        def put() -> None:
+            try:
+                store.put("name", [b"abc"])
+            except StoreError as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=put)
+        thread.start()
+        time.sleep(0.2)
+        began = time.monotonic()
+        store.close()
+        thread.join()
+        assert time.monotonic() - began < 8
+        assert [str(failure) for failure in failures] == ["the store was closed meanwhile"]
+        server.go_on()
+
+    def test_closed(self, redis_proxy: Proxy, opening: Opening) -> None:
         store = opening(redis_proxy.address)
         store.acquire("the test")
         store.close()
