@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ostinato.cep.batch import MIN_TIME, Batch
+from ostinato.cep.batch import MIN_TIME, Batch, IntArray
 from ostinato.cep.nfa.compile import CompiledSet, compile_patterns, schema_of
 from ostinato.cep.nfa.counter import LinearCounter
+from ostinato.cep.nfa.emission import Emitted, in_order
 from ostinato.cep.nfa.groups import GroupedState
 from ostinato.cep.nfa.input import KeyedInput, Released
+from ostinato.cep.nfa.keys import key_group
 from ostinato.cep.nfa.matcher import Matcher, MatchError
 from ostinato.cep.nfa.output import ResultReader, Select, count_batch
 from ostinato.cep.nfa.pools import KEY_STORED, MARK_DROPPED
@@ -104,15 +106,17 @@ class MatchOperator:
             self._input.process(batch)
 
     def advance(self, watermark: int) -> list[Batch]:
-        """Match all events at or before `watermark` (ms) and move time there. Returns what came out, by output.
+        """Match all events at or before `watermark` (ms) and move time there. Returns what came out: a batch for each
+        stream, in the order that `ostinato.cep.nfa.emission` gives it.
 
         Raises:
             MatchError: a pattern's cap says to fail, or ``after match skip to … or fail`` has nothing to skip to.
         """
         released = self._input.release(watermark)
-        out = self._count(released) if released is not None else []
+        found = self._count(released) if released is not None else []
         if len(self._counters) < len(self.compiled.patterns):
-            out += self._match(released)
+            found += self._match(released)
+        out = in_order(found, self._groups_of, self.key_groups)
         self._advances += 1
         if self._advances % ADVANCES_BEFORE_TIDYING == 0:
             self._tidy()
@@ -127,8 +131,11 @@ class MatchOperator:
         if self._matcher.is_roomy:
             self._state.rebuild()
 
-    def _match(self, released: Released | None) -> list[Batch]:
-        out: list[Batch] = []
+    def _groups_of(self, keys: IntArray) -> IntArray:
+        return key_group(self._input.keys.strings(keys), self.key_groups)
+
+    def _match(self, released: Released | None) -> list[Emitted]:
+        out: list[Emitted] = []
         for part, upto in self._in_memory(released):
             if part is not None:
                 self._matcher.run(part, len(self._input.keys))
@@ -186,15 +193,16 @@ class MatchOperator:
         """See `ostinato.state.operator.Stateful`."""
         self._state.restore(stored)
 
-    def _count(self, released: Released) -> list[Batch]:
+    def _count(self, released: Released) -> list[Emitted]:
         out = []
         for counter in self._counters:
             rows, counts = counter.run(released, len(self._input.keys))
             self._matcher.mark_changed(released.key[released.order], len(self._input.keys))
             if len(rows):
                 checked = self.compiled.patterns[counter.number]
-                keys = self._input.decode_keys(released.key[rows])
-                out.append(count_batch(checked, keys, released.time[rows], counts))
+                keys = released.key[rows]
+                batch = count_batch(checked, self._input.decode_keys(keys), released.time[rows], counts)
+                out.append(Emitted(batch, keys))
         return out
 
     def _forget_keys(self) -> None:

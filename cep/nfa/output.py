@@ -13,6 +13,7 @@ from ostinato.cep.batch import AnyArray, Batch, IntArray, Vector
 from ostinato.cep.expressions.outputs import evaluate_outputs, match_columns
 from ostinato.cep.match_table import MatchTable, Segment
 from ostinato.cep.nfa.compile import CompiledSet
+from ostinato.cep.nfa.emission import Emitted
 from ostinato.cep.nfa.events import EventStore
 from ostinato.cep.nfa.input import KeyedInput
 from ostinato.cep.nfa.kernel import MATCH, TIMEOUT
@@ -100,8 +101,8 @@ class ResultReader:
         self.matches = np.zeros(len(compiled.patterns), np.int64)
         self.timeouts = np.zeros(len(compiled.patterns), np.int64)
 
-    def read(self) -> list[Batch]:
-        """All results since the last call, as batches."""
+    def read(self) -> list[Emitted]:
+        """All results since the last call, as they were found."""
         count = int(self._matcher.space.control[RESULTS])
         if not count:
             return []
@@ -155,7 +156,7 @@ class ResultReader:
 
     def _batch(
         self, family: _Family, chosen: IntArray, results: Ints, offsets: Ints, stages: Ints, slots: Ints
-    ) -> Batch:
+    ) -> Emitted:
         checked = family.leader
         results = results[chosen]
         patterns, keys = results[:, RESULT_PATTERN], results[:, RESULT_KEY]
@@ -175,7 +176,7 @@ class ResultReader:
             segments(family.stages, stages[positions] - self._first_stage[patterns][owners], owners, len(chosen)),
         )
         columns = self._columns(family, matches, np.searchsorted(family.members, patterns))
-        return Batch(family.stream, time, with_time(columns, time))
+        return Emitted(Batch(family.stream, time, with_time(columns, time)), keys)
 
     def _columns(self, family: _Family, matches: MatchTable, member: IntArray) -> Mapping[str, Vector]:
         checked = family.leader
@@ -191,13 +192,14 @@ class ResultReader:
         made |= {name: values.take(member) for name, values in family.constants.items()}
         return {name: made[name] for name, _ in checked.outputs}
 
-    def _counted(self, family: _Family, keys: IntArray, time: IntArray, rows: AnyArray) -> Batch:
+    def _counted(self, family: _Family, keys: IntArray, time: IntArray, rows: AnyArray) -> Emitted:
         """How many matches came out at once on a key: results of one event and key stand together."""
         new = np.ones(len(keys), np.bool_)
         new[1:] = (keys[1:] != keys[:-1]) | (rows[1:] != rows[:-1]) | (time[1:] != time[:-1])
         firsts = np.flatnonzero(new)
         counts = np.diff(np.append(firsts, len(keys)))
-        return count_batch(family.leader, self._input.decode_keys(keys[firsts]), time[firsts], counts)
+        keys = keys[firsts]
+        return Emitted(count_batch(family.leader, self._input.decode_keys(keys), time[firsts], counts), keys)
 
 
 _NONE = np.zeros(0, np.int64)
