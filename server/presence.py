@@ -69,7 +69,8 @@ class Presence:
         self._registration = self._control = None
 
     def _describe(self) -> Mapping[str, Any]:
-        return describe(self.commands.status().result(), self._rate.per_second())
+        status = self.commands.status().result()
+        return describe(status, self._rate.per_second(status.statistics.events))
 
     def _interrupt(self) -> None:
         """Have the main thread end its wait, whatever it waits for; as often as it begins to wait again."""
@@ -86,22 +87,25 @@ class Rate:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._seen: deque[tuple[float, int]] = deque([(clock(), 0)])
+        self._seen: deque[tuple[float, int]] = deque()
 
     def note(self, events: int) -> None:
+        """So many have been read by now, those of earlier runs included."""
         now = self._clock()
-        if now - self._seen[-1][0] >= 1.0 or events < self._seen[-1][1]:  # fewer: begun again from a checkpoint
-            if events < self._seen[-1][1]:
-                self._seen.clear()
+        if self._seen and events < self._seen[-1][1]:  # begun again from a checkpoint
+            self._seen.clear()
+        if not self._seen or now - self._seen[-1][0] >= 1.0:
             self._seen.append((now, events))
         while len(self._seen) > 1 and now - self._seen[1][0] >= _RATE_SECONDS:
             self._seen.popleft()
 
-    def per_second(self, events: int | None = None) -> float:
-        """`events`: as of now, where that is known."""
-        first, last = self._seen[0], self._seen[-1]
-        until, count = (last[0], last[1]) if events is None else (self._clock(), events)
-        return max(0, count - first[1]) / (until - first[0]) if until > first[0] else 0.0
+    def per_second(self, events: int) -> float:
+        """With so many as of now."""
+        seen = list(self._seen)
+        if not seen:
+            return 0.0
+        passed = self._clock() - seen[0][0]
+        return max(0, events - seen[0][1]) / passed if passed > 0 else 0.0
 
 
 def describe(status: JobStatus, rate: float) -> dict[str, Any]:

@@ -131,6 +131,7 @@ def resume_counters(statistics: Statistics, counters: Mapping[str, int]) -> dict
     """Let the numbers go on. Returns what the patterns had done, which has to be added to what they do."""
     for name in ("events", "bad", "late", "bytes"):
         setattr(statistics, name, counters.get(name, 0))
+    statistics.resumed = statistics.events
     patterns: dict[str, PatternNumbers] = {}
     for name, value in counters.items():
         pattern, dot, what = name.rpartition(".")

@@ -35,6 +35,7 @@ class PatternNumbers:
 class Statistics:
     """Of a job: `events` were read and understood, `late` of them came too late; `bad` could not be used.
 
+    `resumed` of the events were read before the checkpoint that the job went on from, not in these `seconds`.
     `measure` says what the time has gone into by now; any thread may ask.
     """
 
@@ -47,11 +48,12 @@ class Statistics:
     matches: int = 0
     written: dict[str, int] = field(default_factory=dict)
     patterns: dict[str, PatternNumbers] = field(default_factory=dict)
+    resumed: int = 0
     measure: Callable[[], Occupation] = field(default=unknown, repr=False, compare=False)
 
     @property
     def events_per_second(self) -> float:
-        return self.events / self.seconds if self.seconds > 0 else 0.0
+        return (self.events - self.resumed) / self.seconds if self.seconds > 0 else 0.0
 
     def count(self, chunk: Chunk, admitted: Admitted) -> None:
         """Count what came of a chunk."""

@@ -34,7 +34,7 @@ class Jobs:
 
         def runs() -> bool:
             assert process.poll() is None, process.communicate()[1].decode()
-            return len([job for job in self.list() if job["state"] == "RUNNING"]) >= running
+            return len([job for job in self.listed() if job["state"] == "RUNNING"]) >= running
 
         self._eventually(runs)
         return process
@@ -43,14 +43,14 @@ class Jobs:
         with (self.folder.path / "live.jsonl").open("ab") as live:
             live.write(lines(events))
 
-    def list(self) -> list[dict[str, Any]]:
+    def listed(self) -> list[dict[str, Any]]:
         done = self.folder.run("list", "--json")
         assert done.code == 0, done.err
         jobs: list[dict[str, Any]] = json.loads(done.out)["jobs"]
         return jobs
 
     def status(self) -> dict[str, Any]:
-        (job,) = self.list()
+        (job,) = self.listed()
         return job
 
     def wait_for(self, holds: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
@@ -85,7 +85,7 @@ WORKERS = pytest.mark.parametrize("workers", ["1", "2"])
 
 @WORKERS
 def test_list_shows_what_a_job_does(jobs: Jobs, workers: str) -> None:
-    assert jobs.list() == []
+    assert jobs.listed() == []
     process = jobs.start("-p", workers, "--checkpoint-dir", "chk", "--interval", "100ms")
     jobs.feed(attack("eve", 0))
     found = jobs.wait_for(lambda job: job["events"] == 4 and job["checkpoints"]["completed"] > 1)
@@ -104,7 +104,7 @@ def test_list_shows_what_a_job_does(jobs: Jobs, workers: str) -> None:
     assert "logins.in" in table
     process.terminate()
     jobs.end(process)
-    assert jobs.list() == []
+    assert jobs.listed() == []
 
 
 @WORKERS
@@ -165,7 +165,7 @@ def test_killed_and_resumed(jobs: Jobs, workers: str) -> None:
     jobs.wait_for(lambda job: job["checkpoints"]["completed"] > after + 1)
     process.kill()
     process.communicate()
-    assert jobs.list() == []
+    assert jobs.listed() == []
     jobs.feed([*events[6:], login("bob", 60, "SUCCESS"), login("bob", 61, "SUCCESS")])
     refused = jobs.folder.run("run", "logins.cep", "-i", "live.jsonl", "--name", "logins", "--checkpoint-dir", "chk")
     assert refused.code == 7
