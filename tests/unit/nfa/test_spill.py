@@ -121,9 +121,14 @@ def test_memory_and_disk_take_over_from_each_other(spill: Callable[..., Spill]) 
     given = events(2000, 200, seed=5)
     plain = MatchOperator(many())
     expected = run(plain, given, restart=None)
-    places = itertools.cycle([lambda: None, lambda: spill(0), lambda: spill(20_000)])
+    memory = itertools.cycle([None, 0, 20_000])
+
+    def place() -> Spill | None:
+        bound = next(memory)
+        return None if bound is None else spill(bound)
+
     fresh = MatchOperator(plain.compiled)
-    assert run(fresh, given, restart=lambda kept: reopened(plain, kept, next(places)())) == expected
+    assert run(fresh, given, restart=lambda kept: reopened(plain, kept, place())) == expected
 
 
 def test_what_is_over_leaves_the_disk(spill: Callable[..., Spill]) -> None:
