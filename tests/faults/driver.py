@@ -23,12 +23,13 @@ T = TypeVar("T")
 
 COMMAND = str(Path(sys.executable).with_name("ostinato"))
 NAME_VARIABLE = "OSTINATO_TEST_JOB"
-RESTARTING = ("--restart", "fixed-delay attempts=10 delay=100ms")
 _ELSEWHERE = (
     *("unshare", "--mount", *(() if os.geteuid() == 0 else ("--user", "--map-root-user"))),
     *("sh", "-c", 'mount --bind "$1" "$2" && cd "$2" && shift 2 && exec "$@"', "elsewhere"),
 )
-WAIT_SECONDS = 60.0
+_GUARD = ("setpriv", "--pdeathsig", "KILL")
+"""Not even a test process that is killed leaves a job behind."""
+WAIT_SECONDS = 100.0
 """For anything that normally takes a second or two, on a machine that is busy with other tests."""
 
 
@@ -50,14 +51,18 @@ def eventually(
         time.sleep(every)
 
 
-def checkpoints_in(folder: str, *, interval: str = "100ms") -> list[str]:
-    """Arguments of a job with checkpoints in a directory, that begins again after every failure of a worker."""
-    return ["--checkpoint-dir", folder, "--interval", interval, *RESTARTING]
+def checkpoints_in(folder: str, *, interval: str = "100ms", attempts: int = 10) -> list[str]:
+    """Arguments of a job with checkpoints in a directory, that begins again after so many failures."""
+    return ["--checkpoint-dir", folder, "--interval", interval, *_restarting(attempts)]
 
 
-def checkpoints_at(url: str, *, interval: str = "100ms") -> list[str]:
+def checkpoints_at(url: str, *, interval: str = "100ms", attempts: int = 10) -> list[str]:
     """The same with checkpoints in Redis."""
-    return ["--checkpoint-redis", url, "--interval", interval, *RESTARTING]
+    return ["--checkpoint-redis", url, "--interval", interval, *_restarting(attempts)]
+
+
+def _restarting(attempts: int) -> list[str]:
+    return ["--restart", f"fixed-delay attempts={attempts} delay=100ms"]
 
 
 class Job:
@@ -101,7 +106,7 @@ class Job:
         self.starts += 1
         with log.open("wb") as errors, (self.folder / "stdout").open("ab") as out:
             process = subprocess.Popen(
-                [*prefix, COMMAND, *self.arguments, *arguments],
+                [*_GUARD, *prefix, COMMAND, *self.arguments, *arguments],
                 cwd=self.folder,
                 env={**os.environ, **own},
                 stdin=subprocess.DEVNULL,

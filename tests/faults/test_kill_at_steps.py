@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from ostinato.state.steps import STEPS, SUPERVISOR, WORKER
 from tests.faults.conftest import MakeJob, Trial
@@ -53,7 +54,7 @@ def plan(step: str, victim: str) -> Plan:
     return Plan("checkpoint.committed:2@supervisor=kill", f"{step}@{process}={action}")
 
 
-def cases(store: str, *victims: str) -> list[object]:
+def cases(store: str, *victims: str) -> list[ParameterSet]:
     """Every step of jobs with such a store, with every victim."""
     return [
         pytest.param(step, victim, id=f"{step}-{victim}", marks=() if (step, victim) in QUICK else pytest.mark.faults)

@@ -124,7 +124,7 @@ def program(*, follow: bool = False, chunk_bytes: int = 8_000) -> str:
 def lay_out(folder: Path, shape: Shape, *, follow: bool = False, write: bool = True) -> None:
     """Put the program and, with `write`, its whole input into a folder."""
     (folder / "in").mkdir(parents=True)
-    (folder / "out").mkdir()
+    (folder / "out").mkdir(exist_ok=True)
     (folder / "job.cep").write_text(program(follow=follow))
     if write:
         feeder = Feeder(folder, events_of(shape))
