@@ -67,7 +67,7 @@ fix: $(STAMP) ## Mend what lint and format can mend by themselves
 
 .PHONY: bench
 bench: $(STAMP) ## Measure against hand-written Python loops (a few minutes)
-	$(BIN)/python bench/run.py --memory --cold
+	$(BIN)/python bench/run.py --memory --cold --parallel
 
 .PHONY: bench-quick
 bench-quick: $(STAMP) ## The same with fewer events, once: rough figures

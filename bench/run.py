@@ -1,6 +1,6 @@
 """Measure Ostinato against hand-written Python loops over the same files in the same run.
 
-    python bench/run.py [--quick] [--workload p1 p3] [--repeats 3] [--memory] [--cold] [--json]
+    python bench/run.py [--quick] [--workload p1 p3] [--repeats 3] [--memory] [--cold] [--parallel] [--json]
 
 Every figure is of a whole process that reads JSON lines from disk, pinned to one core; the two sides take turns.
 Events/s are marginal: (large - small) / (seconds for large - seconds for small), medians of the repeats, so that
@@ -22,7 +22,8 @@ from statistics import median
 from typing import Any
 
 import orjson
-from measure import BenchError, Measured, machine, pin_to_one_core, run, run_watched
+import parallel
+from measure import BenchError, Measured, allow_cores, cores_allowed, machine, pin_to_one_core, run, run_watched
 from streams import write_file
 
 BENCH = Path(__file__).resolve().parent
@@ -183,6 +184,16 @@ class Bench:
             measured = run(self.ostinato(WORKLOADS["p1"], path), self._output)
             yield Memory(title, events, measured.peak_bytes, measured.wall_s)
 
+    def scaling(self) -> parallel.Scaling:
+        """P1 in two workers against one process, on all cores."""
+        long = generated("login", LONG)
+
+        def command(events: Path, workers: int) -> list[str]:
+            return [*self.ostinato(WORKLOADS["p1"], events), "-p", str(workers)]
+
+        run(command(beginning(long, SMALL), 2), self._output)  # compiles what only workers need
+        return parallel.compare(command, (beginning(long, LARGE), LARGE), (long, LONG), self._output, self._repeats)
+
     def cold_start(self) -> float:
         """Seconds until the first match of a first-ever start: no compiled kernels."""
         few = beginning(generated("login", LARGE), FIRST_MATCH_EVENTS)
@@ -261,6 +272,7 @@ def arguments() -> argparse.Namespace:
         "--clock", choices=sorted(CLOCKS), default="wall", help="cpu: CPU seconds instead, for a machine that is busy"
     )
     parser.add_argument("--memory", action="store_true", help=f"also peak memory over {LONG:,} events")
+    parser.add_argument("--parallel", action="store_true", help=f"also -p 2 against -p 1 over {LONG:,} events")
     parser.add_argument("--cold", action="store_true", help="also a first-ever start, which compiles the kernels")
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
     return parser.parse_args()
@@ -268,6 +280,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     chosen = arguments()
+    cores = cores_allowed()
     core = pin_to_one_core()
     repeats = chosen.repeats or (1 if chosen.quick else 3)
     about = f"{machine()}; one core ({core}), {SMALL:,} to {LARGE:,} events, {chosen.clock} time, median of {repeats}"
@@ -287,6 +300,11 @@ def main() -> int:
             note("memory ...")
             memory = list(bench.memory())
             report["memory"] = [asdict(each) for each in memory]
+        if chosen.parallel:
+            note("two workers ...")
+            allow_cores(cores)
+            scaling = bench.scaling()
+            report["parallel"] = asdict(scaling) | {"ratio": scaling.ratio, "whole_ratio": scaling.whole_ratio}
     if chosen.json:
         print(json.dumps(report, indent=2))
     else:
@@ -295,6 +313,8 @@ def main() -> int:
             print(f"\nFirst-ever start, kernels compiled on the way: first match after {report['cold_start_s']:.1f} s.")
         if memory:
             print(f"\n{memory_table(memory)}")
+        if chosen.parallel:
+            print(f"\n{parallel.table(scaling)}")
     problems = disagreements(results)
     for problem in problems:
         note(problem)
