@@ -83,33 +83,6 @@ def _environment(more: dict[str, str] | None) -> dict[str, str]:
     return os.environ | (more or {})
 
 
-def cores_allowed() -> set[int]:
-    """The cores that this process may run on; empty where that is not known."""
-    return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
-
-
-def allow_cores(cores: set[int]) -> None:
-    """Let this process and its children run on these cores."""
-    if cores:
-        os.sched_setaffinity(0, cores)
-
-
-def free_cores(seconds: float = 0.5) -> float:
-    """How many of the cores are idle, as seen over a moment; NaN where the system does not say."""
-    stat = Path("/proc/stat")
-    if not stat.exists():
-        return float("nan")
-
-    def ticks() -> list[int]:
-        return [int(each) for each in stat.read_text().split("\n", 1)[0].split()[1:9]]
-
-    before = ticks()
-    time.sleep(seconds)
-    spent = [after - earlier for after, earlier in zip(ticks(), before, strict=True)]
-    idle = spent[3] + spent[4]
-    return idle / max(1, sum(spent)) * (os.cpu_count() or 1)
-
-
 def pin_to_one_core() -> int | None:
     """Let this process and its children run on one core only; its number, or None where that cannot be done."""
     if not hasattr(os, "sched_setaffinity"):

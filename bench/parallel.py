@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from measure import BenchError, Measured, free_cores, run
+from measure import BenchError, Measured, run
 
 Command = Callable[[Path, int], list[str]]
 """The command for a file and a number of workers."""
@@ -41,6 +43,33 @@ class Scaling:
     def whole_ratio(self) -> float:
         """With start-up."""
         return self.alone_s / self.together_s
+
+
+def cores_allowed() -> set[int]:
+    """The cores that this process may run on; empty where that is not known."""
+    return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
+
+
+def allow_cores(cores: set[int]) -> None:
+    """Let this process and its children run on these cores."""
+    if cores:
+        os.sched_setaffinity(0, cores)
+
+
+def free_cores(seconds: float = 0.5) -> float:
+    """How many of the cores are idle, as seen over a moment; NaN where the system does not say."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return float("nan")
+
+    def ticks() -> list[int]:
+        return [int(each) for each in stat.read_text().split("\n", 1)[0].split()[1:9]]
+
+    before = ticks()
+    time.sleep(seconds)
+    spent = [after - earlier for after, earlier in zip(ticks(), before, strict=True)]
+    idle = spent[3] + spent[4]
+    return idle / max(1, sum(spent)) * (os.cpu_count() or 1)
 
 
 def compare(command: Command, short: tuple[Path, int], long: tuple[Path, int], output: Path, repeats: int) -> Scaling:

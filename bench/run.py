@@ -23,7 +23,7 @@ from typing import Any
 
 import orjson
 import parallel
-from measure import BenchError, Measured, allow_cores, cores_allowed, machine, pin_to_one_core, run, run_watched
+from measure import BenchError, Measured, machine, pin_to_one_core, run, run_watched
 from streams import write_file
 
 BENCH = Path(__file__).resolve().parent
@@ -280,7 +280,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     chosen = arguments()
-    cores = cores_allowed()
+    cores = parallel.cores_allowed()
     core = pin_to_one_core()
     repeats = chosen.repeats or (1 if chosen.quick else 3)
     about = f"{machine()}; one core ({core}), {SMALL:,} to {LARGE:,} events, {chosen.clock} time, median of {repeats}"
@@ -302,7 +302,7 @@ def main() -> int:
             report["memory"] = [asdict(each) for each in memory]
         if chosen.parallel:
             note("two workers ...")
-            allow_cores(cores)
+            parallel.allow_cores(cores)
             scaling = bench.scaling()
             report["parallel"] = asdict(scaling) | {"ratio": scaling.ratio, "whole_ratio": scaling.whole_ratio}
     if chosen.json:
