@@ -48,7 +48,7 @@ class QuietAlerts(cep.KeyedProcessFunction):
         suppressed = cep.ReducingStateDescriptor("suppressed", lambda a, b: a + b, cep.Types.LONG())
         self.suppressed = runtime_context.get_reducing_state(suppressed)
 
-    def process_element(self, value: Any, ctx: Any) -> Iterator[dict[str, Any]]:
+    def process_element(self, value: Any, ctx: Any) -> Iterator[dict[str, Any]]:  # noqa: ARG002 - as in Flink
         if self.lately.value():
             self.suppressed.add(1)
             return
