@@ -18,7 +18,7 @@ from ostinato.cep.runtime.supervised import is_final
 from ostinato.state.errors import FencedError, SnapshotError, StoreError
 from ostinato.state.stores.base import Entry, Pieces
 from ostinato.state.stores.directory import DirectoryStore
-from tests.unit.runtime.supervising import START_MS, Rows, Run, TwoPhase, chunks_of, login_lines
+from tests.unit.runtime.supervising import PROGRAM, START_MS, Rows, Run, TwoPhase, chunks_of, login_lines
 
 KEPT = CheckpointOptions(interval_ms=1, keep="always", retained=3)
 
@@ -229,3 +229,44 @@ def test_only_what_has_changed_is_written(tmp_path: Path) -> None:
         total[incremental] = max(info.bytes_total for info in seen)
     assert 5 * written[True] < written[False]
     assert total[True] < 2 * total[False]
+
+
+def test_what_a_failed_checkpoint_was_given_is_in_the_next_one(tmp_path: Path) -> None:
+    """Two hundred keys are touched once each, some of them just before a checkpoint that fails; then the job breaks."""
+    status = ("FAILED", "FAILED", "SUCCESS")
+    lines = [
+        json.dumps({"user": f"user {n % 200}", "ts": START_MS + 10 * n, "status": status[n // 200]}).encode() + b"\n"
+        for n in range(600)
+    ]
+    chunks = chunks_of(lines, 10)
+    text = PROGRAM[: PROGRAM.index("pattern again")]
+    whole = Run(tmp_path / "whole", chunks, text=text, options=CheckpointOptions(interval_ms=None))
+    whole.job.run(Stop())
+    assert len(whole.outlet.published) == 200
+
+    at = 0
+
+    def on(call: str, number: int) -> None:
+        if call == "put" and 28 <= at <= 34:
+            raise StoreError("it cannot be reached")
+
+    broken: list[int] = []
+
+    def before(number: int) -> None:
+        nonlocal at
+        at = number
+        time.sleep(0.01)
+        if number == 40 and not broken:
+            broken.append(number)
+            raise RuntimeError("it broke")
+
+    store = Unreliable(tmp_path / "own", on)
+    run = Run(tmp_path / "own", chunks, text=text, store=store, before=before)
+    run.job.run(Stop())
+    assert run.job.checkpoints is not None
+    assert run.job.checkpoints.failed > 0
+    assert run.job.restarts == 1
+    point = run.attempts[1].point
+    assert point is not None
+    assert point.manifest.counters["events"] > 340, "one has completed after those that failed"
+    assert sorted(map(str, run.outlet.published)) == sorted(map(str, whole.outlet.published))
