@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import tempfile
 import weakref
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 MEMORY_BYTES = 384 << 20
 """What state takes in memory where the rest is on disk, all workers together, unless told otherwise."""
+_PREFIX = "ostinato-state-"
 _LEAST = 4 << 20
 """What each operator gets at least: with less, RocksDB would do nothing but sort."""
 
@@ -31,11 +34,17 @@ class Scratch:
             return
         self._share = max(_LEAST, (state.memory_bytes or MEMORY_BYTES) // (workers * max(1, operators)))
         if state.directory is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="ostinato-state-"))
+            _sweep()
+            self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         else:
             self._folder = Path(state.directory) / f"worker-{worker}"
             self._folder.mkdir(parents=True, exist_ok=True)
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._deletion = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+
+    def delete(self) -> None:
+        """Delete what is on disk, at once; whoever uses it must be about to end."""
+        if self._folder is not None:
+            self._deletion()
 
     def backend(self, operator: str) -> Backend:
         """For the keyed state of a process function."""
@@ -56,3 +65,16 @@ class Scratch:
         # the matcher's tables are twice as large for a moment when they grow; there are two write buffers
         rocks = Rocks(self._folder / operator, self._share // 4, self._share // 8)
         return Spill(rocks, self._share // 4)
+
+
+def _sweep() -> None:
+    """Delete what processes have left behind that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        with contextlib.suppress(OSError, ValueError):
+            if folder.stat().st_uid != os.getuid():
+                continue
+            try:
+                os.kill(int(owner), 0)
+            except ProcessLookupError:
+                shutil.rmtree(folder, ignore_errors=True)

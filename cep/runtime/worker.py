@@ -308,6 +308,7 @@ class Worker:
                     self._entries.append((message.sequence, message.payload))
                 self._changed.notify()
         # The parent has finished, or died: nothing done from now on could reach anybody.
+        self._assembly.scratch.delete()
         os._exit(0)
 
     def _listen_to_peer(self, sender: int, peer: Wire) -> None:

@@ -68,7 +68,11 @@ def test_one_alert_in_ten_minutes(app: Folder) -> None:
     assert 10 < len(expected(app)) < 100
 
 
-@pytest.mark.parametrize("options", [["-p", "2"], ["-p", "3"]])
+@pytest.mark.parametrize(
+    "options",
+    [["-p", "2"], ["-p", "3"], ["--state-backend", "rocksdb"], ["-p", "2", "--state-backend", "rocksdb"]],
+    ids=" ".join,
+)
 def test_any_number_of_workers_gives_the_same(app: Folder, options: list[str]) -> None:
     assert run(app, "whole") == run(app, "other", *options) == 0
     assert app.read("other.jsonl") == app.read("whole.jsonl")
@@ -80,8 +84,8 @@ def test_killed_and_resumed_with_other_workers(app: Folder) -> None:
     killed = 0
     for fault, options in [
         ("checkpoint.commit:3=kill", ["-p", "1"]),
-        ("checkpoint.committed:2=kill", ["-p", "2"]),
-        ("sink.publishing:2=kill", ["-p", "1"]),
+        ("checkpoint.committed:2=kill", ["-p", "2", "--state-backend", "rocksdb"]),
+        ("sink.publishing:2=kill", ["-p", "1", "--state-backend", "rocksdb"]),
         ("checkpoint.barrier:3=kill", ["-p", "3"]),
     ]:
         app.environment["OSTINATO_FAULT"] = fault
