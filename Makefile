@@ -36,7 +36,7 @@ test: $(STAMP) ## Run the tests, but for the long ones about faults
 
 .PHONY: test-faults
 test-faults: $(STAMP) ## Kill, stop and starve jobs and what they depend on, and check their output (up to 15 minutes)
-	$(BIN)/pytest -n $(JOBS) tests/faults
+	$(BIN)/pytest -n $(JOBS) tests/faults tests/conformance/test_rescaling.py
 
 .PHONY: check
 check: lint format-check types layers ## Run what a change has to pass besides the tests

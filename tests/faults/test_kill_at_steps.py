@@ -22,6 +22,8 @@ RECOVERY = ("restart.", "restore.", "sink.recovered")
 ENDING = ("finish.",)
 WITH_WORKERS = ("snapshot.reported", "restart.begin")
 """Steps that a job in one process does not have."""
+WITHOUT_WORKERS = ("restart.ended", "restore.manifest", "restore.sources", "finish.published", "finish.deleted")
+"""Steps of a supervisor at which no worker lives."""
 
 QUICK = {("checkpoint.committed", SUPERVISOR), ("sink.publishing", ALONE), ("snapshot.durable", WORKER)}
 """These run in `make test` too."""
@@ -61,7 +63,7 @@ def cases(store: str, *victims: str) -> list[ParameterSet]:
         for step, known in STEPS.items()
         if known.store in ("", store)
         for victim in victims
-        if not (victim == ALONE and step in WITH_WORKERS)
+        if step not in {ALONE: WITH_WORKERS, WORKER: WITHOUT_WORKERS}.get(victim, ())
     ]
 
 
