@@ -290,7 +290,7 @@ class SupervisedJob:
         """Wait as long as the strategy says; raises the failure where it says that this was the end."""
         self.failure = str(failure) or type(failure).__name__
         is_wrong = isinstance(failure, ConnectorError) and not has_run and not self.restarts
-        if is_final(failure) or is_wrong or stop.requested:
+        if is_final(failure) or is_wrong or stop.requested or isinstance(self._strategy, NoRestart):
             raise failure
         if self._job is not None and not self._job.repeatable:
             self._announce("the job cannot be begun again: one of its sources can be read only once")
@@ -298,8 +298,7 @@ class SupervisedJob:
         now = time.monotonic()
         delay = self._strategy.next_delay_ms(round(now * 1000), round((now - began) * 1000))
         if delay is None:
-            if not isinstance(self._strategy, NoRestart):
-                self._announce(f"the job is given up after {self.restarts + 1} failures: {self._strategy}")
+            self._announce(f"the job is given up after {self.restarts + 1} failures: {self._strategy}")
             raise failure
         self.state = JobState.RESTARTING
         self._announce(f"the job has failed: {self.failure}; it is begun again in {delay / 1000:g} s")
