@@ -6,6 +6,7 @@ On Linux a child's peak begins with its parent's size, so whatever imports this 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -34,7 +35,7 @@ class Measured:
 
 def run(command: Sequence[str], output: Path, environment: dict[str, str] | None = None) -> Measured:
     """Run a command to its end with its standard output in a file."""
-    with output.open("wb") as out, _messages(output).open("wb") as messages:
+    with output.open("wb") as out, messages_of(output).open("wb") as messages:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=out, stderr=messages, env=_environment(environment))
         return _ended(process, command, started, None, output)
@@ -42,7 +43,7 @@ def run(command: Sequence[str], output: Path, environment: dict[str, str] | None
 
 def run_watched(command: Sequence[str], output: Path, environment: dict[str, str] | None = None) -> Measured:
     """The same, through a pipe, noting when the first byte comes."""
-    with output.open("wb") as out, _messages(output).open("wb") as messages:
+    with output.open("wb") as out, messages_of(output).open("wb") as messages:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages, env=_environment(environment))
         assert process.stdout is not None
@@ -70,17 +71,24 @@ def _ended(
     if process.stdout is not None:
         process.stdout.close()
     if process.returncode != 0:
-        messages = _messages(output).read_text(errors="replace").strip()
-        raise BenchError(f"{' '.join(command)} ended with {process.returncode}\n{messages}")
+        said = messages_of(output).read_text(errors="replace").strip()
+        raise BenchError(f"{' '.join(command)} ended with {process.returncode}\n{said}")
     return Measured(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * KIB, first)
 
 
-def _messages(output: Path) -> Path:
+def messages_of(output: Path) -> Path:
+    """Where a command's standard error is, beside its output."""
     return output.with_name(output.name + ".err")
 
 
 def _environment(more: dict[str, str] | None) -> dict[str, str]:
     return os.environ | (more or {})
+
+
+def ostinato() -> str:
+    """The command."""
+    beside = Path(sys.executable).with_name("ostinato")
+    return str(beside) if beside.exists() else shutil.which("ostinato") or "ostinato"
 
 
 def pin_to_one_core() -> int | None:
@@ -100,3 +108,8 @@ def machine() -> str:
         names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         model = names[0] if names else model
     return f"{model}, {os.cpu_count()} cores, Python {sys.version.split()[0]}"
+
+
+def load() -> float:
+    """How many processes have wanted a core, on average over the last minute."""
+    return os.getloadavg()[0]

@@ -11,23 +11,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import orjson
 import parallel
-from measure import BenchError, Measured, machine, pin_to_one_core, run, run_watched
-from streams import write_file
+from inputs import BENCH, beginning, empty, generated, note
+from measure import BenchError, Measured, machine, ostinato, pin_to_one_core, run, run_watched
 
-BENCH = Path(__file__).resolve().parent
-DATA = BENCH / "data"
 MIB = 1 << 20
 
 Counter = Callable[[Path], int]
@@ -124,8 +120,7 @@ class Bench:
         self._cache = folder / "kernels"
         self._repeats = repeats
         self._clock = clock
-        beside = Path(sys.executable).with_name("ostinato")
-        self._ostinato = str(beside) if beside.exists() else shutil.which("ostinato") or "ostinato"
+        self._ostinato = ostinato()
 
     def ostinato(self, workload: Workload, events: Path) -> list[str]:
         return [self._ostinato, "run", str(BENCH / workload.pattern), "--input", str(events)]
@@ -201,36 +196,6 @@ class Bench:
         measured = run_watched(command, self._output, {"OSTINATO_CACHE_DIR": str(self._cache)})
         assert measured.first_output_s is not None
         return measured.first_output_s
-
-
-def generated(stream: str, events: int) -> Path:
-    """The file of a generated stream, written on first use."""
-    path = DATA / f"{stream}-{events}.jsonl"
-    if not path.exists():
-        note(f"generating {path.name} ...")
-        write_file(stream, events, path)
-    return path
-
-
-def beginning(whole: Path, events: int) -> Path:
-    """The file with the first events of another."""
-    path = whole.with_name(f"{whole.stem}-first-{events}.jsonl")
-    if not path.exists():
-        unfinished = path.with_name(path.name + ".unfinished")
-        with whole.open("rb") as lines, unfinished.open("wb") as out:
-            out.writelines(islice(lines, events))
-        unfinished.replace(path)
-    return path
-
-
-def empty() -> Path:
-    path = DATA / "empty.jsonl"
-    path.touch()
-    return path
-
-
-def note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def table(results: list[Result]) -> str:

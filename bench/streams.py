@@ -94,12 +94,12 @@ def write(lines: Iterator[str], out: TextIO) -> None:
         out.write("\n".join(block) + "\n")
 
 
-def write_file(name: str, events: int, path: Path) -> None:
+def write_file(name: str, events: int, path: Path, keys: int | None = None) -> None:
     """Write a stream to a file that is there complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".unfinished")
     with unfinished.open("w", encoding="ascii", newline="\n") as out:
-        write(STREAMS[name](events, None), out)
+        write(STREAMS[name](events, keys), out)
     unfinished.replace(path)
 
 
