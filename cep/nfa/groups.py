@@ -64,32 +64,35 @@ class GroupedState:
             whole = None
         self._matcher.space = grow_list(self._matcher.space, "keys", len(self._input.keys))
         table = self._matcher.space.keys
-        live = self._live_keys()
-        everything = np.zeros(len(table), np.bool_)
-        everything[live] = True
-        codes = np.flatnonzero(everything | (table[:, KEY_CHANGED] != 0) | (table[:, KEY_STORED] != 0))
+        live, changed = self._live_keys(), table[:, KEY_CHANGED] != 0
+        # to tell the groups of all keys takes long where there are many: mostly those of the changed ones will do
+        codes = np.flatnonzero(changed if whole is not None and not whole else live | changed)
         group_of = key_group(self._input.keys.strings(codes), self._key_groups)
         if whole is None:
             on_disk = self.residence.groups if self.residence is not None else ()
-            whole = {*np.unique(group_of[everything[codes]]).tolist(), *on_disk}
+            in_memory = np.bincount(group_of[live[codes]], minlength=self._key_groups)
+            whole = {*np.flatnonzero(in_memory).tolist(), *on_disk}
             table[:, KEY_STORED] = 0  # groups that are not among them have nothing, and nothing of them is stored
         complete = frozenset(whole)
-        in_whole = np.isin(group_of, list(complete))
-        chosen = np.where(in_whole, everything[codes], table[codes, KEY_CHANGED] != 0)
-        codes, group_of, in_whole = codes[chosen], group_of[chosen], in_whole[chosen]
+        is_whole = np.zeros(self._key_groups, np.bool_)
+        is_whole[list(complete)] = True
+        in_whole = is_whole[group_of]
+        table[codes[in_whole & ~live[codes]], KEY_STORED] = 0
+        rows = np.flatnonzero(np.where(in_whole, live[codes], changed[codes]))
+        rows = rows[np.argsort(group_of[rows].astype(np.uint16), kind="stable")]
+        codes, group_of, in_whole = codes[rows], group_of[rows], in_whole[rows]
         values = self._pack(codes)
         empty = values.lengths == 0
-        # a key that has nothing now is worth a word only where something is stored of it
-        worth = ~empty | (~in_whole & (self._matcher.space.keys[codes, KEY_STORED] != 0))
         table = self._matcher.space.keys
+        # a key that has nothing now is worth a word only where something is stored of it
+        worth = np.flatnonzero(~empty | (~in_whole & (table[codes, KEY_STORED] != 0)))
         table[:, KEY_CHANGED] = 0
         table[codes, KEY_STORED] = ~empty
-        rows = np.flatnonzero(worth)
-        rows = rows[np.argsort(group_of[rows], kind="stable")]
-        ends = np.searchsorted(group_of[rows], np.arange(self._key_groups + 1))
-        keys = gather(self._input.keys.strings(codes[rows]))
-        offset = np.append(keys.start, len(keys.data))
-        records = Records(Blobs(keys.data, offset), values.take(rows))
+        ends = np.searchsorted(group_of[worth], np.arange(self._key_groups + 1))
+        keys = gather(self._input.keys.strings(codes[worth]))
+        # what is left out has no bytes, so that those of the others lie one behind the other
+        kept = Blobs(values.data, np.append(values.offset[worth], values.offset[-1]))
+        records = Records(Blobs(keys.data, np.append(keys.start, len(keys.data))), kept)
         groups: Mapping[int, Records] = {
             group: records.slice(int(ends[group]), int(ends[group + 1]))
             for group in range(self._key_groups)
@@ -131,9 +134,13 @@ class GroupedState:
 
     # -- by key ------------------------------------------------------------------------------------
 
-    def _live_keys(self) -> Ints:
-        live = [self._matcher.live_keys(), *[counter.live_keys() for counter in self._counters]]
-        return np.unique(np.concatenate(live)).astype(np.int64)
+    def _live_keys(self) -> npt.NDArray[np.bool_]:
+        """Which keys have something, by code."""
+        live = np.zeros(len(self._matcher.space.keys), np.bool_)
+        live[self._matcher.live_keys()] = True
+        for counter in self._counters:
+            live[counter.live_keys()] = True
+        return live
 
     def _pack(self, codes: Ints) -> Blobs:
         packed = self._codec.pack(codes, self._input.watermark)
