@@ -43,7 +43,8 @@ def plan(step: str, victim: str) -> Plan:
     action = "kill" if victim in (role, ALONE) else "kill-parent" if role == WORKER else "kill-child"
     process = "worker-0" if role == WORKER else SUPERVISOR
     if not step.startswith(RECOVERY):
-        nth = 1 if step.startswith(ENDING) else 2
+        # in the second checkpoint, whose first has to be gone on from; two workers report each
+        nth = 1 if step.startswith(ENDING) else 3 if step == "checkpoint.ack" else 2
         if step.startswith("sink.prepare"):
             # not in the first checkpoint, but between two sinks of the second
             nth = len(KEYS) + 3
