@@ -12,11 +12,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ostinato.cep.batch import Batch
+from ostinato.cep.batch import Batch, Strings
 from ostinato.cep.nfa.counter import LinearCounter
 from ostinato.cep.nfa.header import Header, Translation
 from ostinato.cep.nfa.input import KeyedInput
-from ostinato.cep.nfa.keys import key_group, of_bytes
+from ostinato.cep.nfa.keys import key_group
 from ostinato.cep.nfa.matcher import Matcher
 from ostinato.cep.nfa.pools import KEY_CHANGED, KEY_STORED, grow_list
 from ostinato.cep.nfa.records import RecordCodec
@@ -60,8 +60,8 @@ class GroupedState:
 
     def snapshot(self, whole: Collection[int] | None) -> OperatorState:
         """See `ostinato.state.operator.Stateful`."""
-        if self.residence is not None and not self.residence.knows_changes:
-            whole = None
+        if whole is not None and self.residence is not None and not self.residence.knows_changes:
+            whole = range(self._key_groups)  # those that have nothing now may have had something
         self._matcher.space = grow_list(self._matcher.space, "keys", len(self._input.keys))
         table = self._matcher.space.keys
         live, changed = self._live_keys(), table[:, KEY_CHANGED] != 0
@@ -157,7 +157,8 @@ class GroupedState:
         return Blobs.of(records)
 
     def _take_in(self, records: Records, how: Translation) -> None:
-        keys = self._input.keys.intern(of_bytes(list(records.keys)))
+        texts = Strings(records.keys.data, records.keys.offset[:-1], records.keys.lengths.astype(np.int32))
+        keys = self._input.keys.intern(texts)
         self._matcher.space = grow_list(self._matcher.space, "keys", len(self._input.keys))
         ends = self._codec.unpack(records.values, keys, self._input.watermark, how)
         self._matcher.space.keys[keys, KEY_CHANGED] = 1

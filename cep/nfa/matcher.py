@@ -61,8 +61,8 @@ from ostinato.cep.nfa.tables import G_MEMBERS, NO_LIMIT, P_PRECISE, P_WITHIN
 from ostinato.cep.strings import Interner
 from ostinato.patterns.types import STRING
 
-_TEXT_BYTES = 72
-"""About what a text of a buffered event takes."""
+_TEXT_BYTES, _KEY_BYTES = 72, 128
+"""About what a text of a buffered event takes, and a key: its name, and its row here."""
 
 _SWEEPS = 32
 """How often at most a key is looked at in the longest window, to find what has expired on it."""
@@ -225,10 +225,9 @@ class Matcher:
             (len(space.runs) - control[RUNS_LEFT]) * (8 * space.runs.shape[1] + 9 * width)
             + (len(space.nodes) - control[NODES_LEFT]) * 8 * space.nodes.shape[1]
             + (len(space.slots) - control[SLOTS_LEFT]) * (8 * space.slots.shape[1] + columns)
-            + (len(space.instances) - control[INSTANCES_LEFT]) * 8 * space.instances.shape[1]
+            + (len(space.instances) - control[INSTANCES_LEFT]) * (8 * space.instances.shape[1] + _KEY_BYTES)
             + control[HEAP] * 8 * space.heap.shape[1]
             + control[SWEEP_COUNT] * 8 * space.ring.shape[1]
-            + len(space.keys) * 8 * space.keys.shape[1]
         )
 
     def forget_timers(self) -> None:

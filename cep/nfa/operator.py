@@ -159,6 +159,8 @@ class MatchOperator:
                 # first, so that nothing is taken for over that an event in hand comes in time for
                 residence.use(released.key[released.order])
             upto = residence.wake(watermark)
+            if upto is None:
+                residence.clean(watermark)
             part = released
             if released is not None and upto is not None:
                 ends = int(np.searchsorted(released.time[released.order], upto, side="right"))

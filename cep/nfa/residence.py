@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ostinato.cep.batch import Strings
+from ostinato.cep.batch import MIN_TIME, Strings
 from ostinato.cep.nfa.counter import LinearCounter
 from ostinato.cep.nfa.input import KeyedInput
 from ostinato.cep.nfa.keys import key_group, of_bytes, to_bytes
@@ -30,8 +30,6 @@ _AT_ONCE = 1 << 14
 """Keys that are moved together: enough to pay for the calls, and little memory beside the state itself."""
 _LOW_WATER = 0.6
 """Of the bound: so far the state in memory is brought down when it has been exceeded."""
-_CLEANING_PART = 16
-"""A record that is over is deleted within this part of the longest window, so that timers change seldom."""
 _MOST_CHANGES = 1 << 22
 """Keys on disk that are remembered as changed; beyond that, the next snapshot holds everything."""
 
@@ -64,7 +62,11 @@ class Residence:
         self._codec = codec
         self._counters = counters
         self._keys = np.zeros((1024, 4), np.int64)
-        self._cleaning_ms = 1 + int(matcher.compiled.tables.patterns[:, P_WITHIN].max()) // _CLEANING_PART
+        self._cleaning_ms = 1 + int(matcher.compiled.tables.patterns[:, P_WITHIN].max()) // key_groups
+        self._cleaned = MIN_TIME
+        self._next_group = 0
+        self._last_end = MIN_TIME
+        """When all records on disk will be over."""
         self._now = 0
         self._changed: list[tuple[Ints, Blobs]] | None = None
         self._changes = 0
@@ -79,7 +81,7 @@ class Residence:
         self._load(np.unique(codes[self._keys[codes, _ASKED] == 0]))
 
     def wake(self, watermark: int) -> int | None:
-        """Bring back the keys for which something is due by the watermark, and delete records that are over.
+        """Bring back the keys for which something is due by the watermark.
 
         There may be more than memory holds: then only so far as the time (ms) that is returned.
         """
@@ -96,8 +98,8 @@ class Residence:
                 return upto
 
     def _still_wanted(self, groups: Sequence[int], keys: Sequence[bytes], now: int) -> list[bytes]:
-        """Those of the keys that have something to do by now. Records that are over go; the others' timers are set
-        again. A timer may be there still of a key that has been brought back, or whose record has changed since."""
+        """Those of the keys that have something to do by now; the others' timers are set again. A timer may be there
+        still of a key that has been brought back, or whose record has changed since."""
         if not keys:
             return []
         group_of = dict(zip(keys, groups, strict=True))  # a key may have several timers
@@ -111,24 +113,62 @@ class Residence:
         groups, keys = [groups[row] for row in rows], [keys[row] for row in rows]
         found = [record or b"" for record in self._spill.get(groups, keys)]
         values = Blobs.of(found)
-        due, end = deadlines(values)
-        there = values.lengths > 0
-        over = np.flatnonzero(there & (end <= now) & (due > now)).tolist()
-        if over:
-            dropped = values.take(np.array(over))
-            self._count(dropped, -1)
-            self._note_changed(np.array([groups[row] for row in over]), [keys[row] for row in over])
-            self._spill.delete([groups[row] for row in over], [keys[row] for row in over])
-        later = np.flatnonzero(there & (end > now) & (due > now))
-        if len(later):
-            again = later.tolist()
+        due, _ = deadlines(values)
+        later = np.flatnonzero((due > now) & (due < NEVER)).tolist()
+        if later:
             self._spill.put(
-                [groups[row] for row in again],
-                [keys[row] for row in again],
-                [found[row] for row in again],
-                self._timers(self._times(due[later], end[later])),
+                [groups[row] for row in later],
+                [keys[row] for row in later],
+                [found[row] for row in later],
+                list(enumerate(due[later].tolist())),
             )
-        return [keys[row] for row in np.flatnonzero(there & (due <= now)).tolist()]
+        return [keys[row] for row in np.flatnonzero(due <= now).tolist()]
+
+    def clean(self, watermark: int) -> None:
+        """Delete records that are over: group by group, all groups once in the longest window.
+
+        The keys of events in hand must have been brought back, and those for which something is due.
+        """
+        if self._cleaned == MIN_TIME:
+            self._cleaned = watermark
+        if not self.groups:
+            return
+        if self._last_end <= watermark and self._last_end < NEVER:
+            self._clear()
+            return
+        steps = min((watermark - self._cleaned) // self._cleaning_ms, self._key_groups)
+        if steps:
+            self._cleaned = watermark
+        for _ in range(steps):
+            group, self._next_group = self._next_group, (self._next_group + 1) % self._key_groups
+            if group in self.groups:
+                self._clean_group(group, watermark)
+
+    def _clean_group(self, group: int, watermark: int) -> None:
+        records = self._spill.view().of_group(group)
+        while part := list(itertools.islice(records, _AT_ONCE)):
+            values = Blobs.of([record for _, record in part])
+            over = np.flatnonzero(deadlines(values)[1] <= watermark)
+            keys = [part[row][0] for row in over.tolist()]
+            # what has been brought back is the business of memory, whatever the disk says
+            codes = self._input.keys.find(of_bytes(keys))
+            here = codes >= 0
+            here[here] = self._keys[codes[here], _ASKED] != 0
+            over = over[~here]
+            if len(over):
+                keys = [part[row][0] for row in over.tolist()]
+                self._count(values.take(over), -1)
+                self._note_changed(np.full(len(keys), group), keys)
+                self._spill.delete([group] * len(keys), keys)
+
+    def _clear(self) -> None:
+        """All that is on disk is over."""
+        self._spill.clear()
+        self.partial_matches[:] = 0
+        self.groups.clear()
+        self._keys[:, [_ON_DISK, _TIMER]] = 0
+        self._last_end = MIN_TIME
+        self._changed = None
 
     def _load(self, codes: Ints) -> None:
         for begin in range(0, len(codes), _AT_ONCE):
@@ -148,13 +188,13 @@ class Residence:
             table[back, KEY_CHANGED] = 0
             table[back, KEY_STORED] = 1  # as far as is known
             self._keys[back, _ON_DISK] = 1
-            self._keys[back, _TIMER] = _mark(self._times(*deadlines(values)))
+            self._keys[back, _TIMER] = _mark(deadlines(values)[0])
 
     # -- making room -------------------------------------------------------------------------------
 
     def make_room(self) -> bool:
         """Write keys to the disk where there is too much in memory. Did it?"""
-        used = self._matcher.bytes_in_use() + self._input.keys.memory
+        used = self._matcher.bytes_in_use()
         if used <= self._spill.memory_bytes:
             return False
         counted = [counter.live_keys() for counter in self._counters]
@@ -178,7 +218,8 @@ class Residence:
         for begin in range(0, len(records), _AT_ONCE):
             part = records.slice(begin, min(len(records), begin + _AT_ONCE))
             due, end = deadlines(part.values)
-            timers = self._timers(self._times(due, end))
+            self._last_end = max(self._last_end, int(end.max(initial=MIN_TIME)))
+            timers = self._timers(due)
             self._spill.put([group] * len(part), list(part.keys), list(part.values), timers)
             self._count(part.values, 1)
 
@@ -190,11 +231,12 @@ class Residence:
         on_disk = self._keys[codes, _ON_DISK] != 0
         strings = self._input.keys.strings(codes)
         groups, keys = key_group(strings, self._key_groups), to_bytes(strings)
-        times = self._times(*deadlines(values))
+        due, end = deadlines(values)
+        self._last_end = max(self._last_end, int(end[there].max(initial=MIN_TIME)))
         rows = np.flatnonzero(there)
         self.groups.update(np.unique(groups[rows]).tolist())
         # a timer that is set already, and was not met yet, need not be set again
-        timers = self._timers(np.where(_mark(times) == self._keys[codes, _TIMER], NEVER, times)[rows])
+        timers = self._timers(np.where(_mark(due) == self._keys[codes, _TIMER], NEVER, due)[rows])
         records = list(values)
         self._spill.put(*_chosen(rows, groups, keys), [records[row] for row in rows.tolist()], timers)
         self._spill.delete(*_chosen(np.flatnonzero(~there & on_disk), groups, keys))
@@ -256,11 +298,6 @@ class Residence:
             self._changes += len(keys)
             if self._changes > _MOST_CHANGES:
                 self._changed = None
-
-    def _times(self, due: Ints, end: Ints) -> Ints:
-        """When records want to be looked at: not after they are due; some time after they are over."""
-        step = self._cleaning_ms
-        return np.minimum(due, np.where(end < NEVER, -(-end // step) * step, NEVER))
 
     @staticmethod
     def _timers(times: Ints) -> list[tuple[int, int]]:

@@ -6,9 +6,8 @@ What stands here is scratch: what survives a crash is in checkpoints.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from ostinato.cep.nfa.record_kernel import NEVER
 from ostinato.state.rocks import Rocks, View
 
 _RECORD, _TIMER = b"r", b"t"
@@ -16,6 +15,8 @@ _GROUP = struct.Struct(">H")
 _TIME = struct.Struct(">Q")
 _ZERO = 1 << 63
 """Added to times, so that those before 1970 stand before the others."""
+_NO_TIMER = _TIMER + b"\xff" * 9
+"""Behind all timers."""
 
 
 class Spill:
@@ -25,7 +26,7 @@ class Spill:
         """`memory_bytes`: what may be held in memory before the keys that were used longest ago go to the disk."""
         self.memory_bytes = memory_bytes
         self._rocks = rocks
-        self._earliest = NEVER
+        self._first = _NO_TIMER
         self._prefix = [_RECORD + _GROUP.pack(group) for group in range(1 << 10)]
 
     def put(
@@ -33,14 +34,17 @@ class Spill:
         groups: Sequence[int],
         keys: Sequence[bytes],
         records: Sequence[bytes],
-        timers: Sequence[tuple[int, int]] = (),
+        timers: Iterable[tuple[int, int]] = (),
     ) -> None:
         """Keep records. `timers`: positions of keys, and the times (ms) at which they want to be looked at."""
         prefix = self._prefix
         entries = [(prefix[group] + key, record) for group, key, record in zip(groups, keys, records, strict=True)]
+        first = self._first
         for row, time in timers:
-            entries.append((_TIMER + _TIME.pack(time + _ZERO) + _GROUP.pack(groups[row]) + keys[row], b""))
-            self._earliest = min(self._earliest, time)
+            timer = _TIMER + _TIME.pack(time + _ZERO) + _GROUP.pack(groups[row]) + keys[row]
+            entries.append((timer, b""))
+            first = min(first, timer)
+        self._first = first
         self._rocks.write(entries)
 
     def get(self, groups: Sequence[int], keys: Sequence[bytes]) -> list[bytes | None]:
@@ -51,6 +55,10 @@ class Spill:
     def delete(self, groups: Sequence[int], keys: Sequence[bytes]) -> None:
         self._rocks.write((), [self._prefix[group] + key for group, key in zip(groups, keys, strict=True)])
 
+    def clear(self) -> None:
+        """Delete all records."""
+        self._rocks.delete_range(_RECORD, _TIMER)
+
     def due(self, upto: int, limit: int) -> tuple[list[int], list[bytes], int | None]:
         """Keys whose time has come at `upto`, earliest first, with their groups; they are given once.
 
@@ -58,21 +66,21 @@ class Spill:
         """
         groups: list[int] = []
         keys: list[bytes] = []
-        if upto < self._earliest:
-            return groups, keys, None
         seen: list[bytes] = []
         complete: int | None = None
-        begin, self._earliest = _TIMER + _TIME.pack(self._earliest + _ZERO), NEVER
-        # from where the last one was: to find the first is slow where much has been deleted before it
-        for entry, _ in self._rocks.scan(_TIMER, begin):
-            time = _TIME.unpack_from(entry, 1)[0] - _ZERO
+        if _time_of(self._first) > upto:
+            return groups, keys, None
+        # from where the last scan stopped: to find the first is slow where much has been deleted before it
+        begin, self._first = self._first, _NO_TIMER
+        for timer, _ in self._rocks.scan(_TIMER, begin):
+            time = _time_of(timer)
             if time > upto or len(keys) >= limit:
-                self._earliest = time
+                self._first = timer
                 complete = time - 1 if time <= upto else None
                 break
-            groups.append(_GROUP.unpack_from(entry, 9)[0])
-            keys.append(entry[11:])
-            seen.append(entry)
+            groups.append(_GROUP.unpack_from(timer, 9)[0])
+            keys.append(timer[11:])
+            seen.append(timer)
         self._rocks.write((), seen)
         return groups, keys, complete
 
@@ -83,6 +91,11 @@ class Spill:
     def close(self) -> None:
         """Delete everything."""
         self._rocks.destroy()
+
+
+def _time_of(timer: bytes) -> int:
+    time: int = _TIME.unpack_from(timer, 1)[0]
+    return time - _ZERO
 
 
 class SpillView:

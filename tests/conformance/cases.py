@@ -213,7 +213,9 @@ def run_case(
             for batch in operator.advance(min(event["ts"] for event in events[at:]) - 1):
                 answer.add(batch)
         if restore:
-            kept.add(operator.snapshot(() if kept.header and rng.random() < 0.8 else None))
+            if rng.random() < 0.2:
+                kept = Kept()
+            kept.add(operator.snapshot(() if kept.header else None))
             if rng.random() < 0.5:
                 operator, kept = reopened(operator, kept, spill() if spill is not None else None), Kept()
     last = max((event["ts"] for event in events), default=MIN_TIME)
