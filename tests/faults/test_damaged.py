@@ -80,7 +80,8 @@ def test_a_job_without_a_whole_checkpoint_refuses_to_start(
     output as it is.
 
     Seen to fail when the sinks took back what came after a checkpoint before its state had been read: every checkpoint
-    that was tried cut off more of the output, which the next start then missed.
+    that was tried cut off more of the output, which the next start then missed. And when having no whole checkpoint was
+    taken for having none: the job began anew and ended with exit code 0.
     """
     trial.on(f"every {what} damaged", damage.__name__.replace("_", " "))
     job = killed(tmp_path / "job", make_job)

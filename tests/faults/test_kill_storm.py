@@ -47,7 +47,11 @@ def test_a_minute_of_kills(start_live: StartLive, trial: Trial) -> None:
 
 @pytest.mark.timeout(300)
 def test_no_worker_outlives_its_supervisor(start_live: StartLive, trial: Trial) -> None:
-    """Protects: a worker ends when the connection to its supervisor does, whatever it is at."""
+    """Protects: a worker ends when its supervisor does (the system kills it, and the closed connection ends it, and the
+    missing heartbeats), whatever it is at.
+
+    Seen to fail without all three: the workers were still there after 20 s.
+    """
     trial.on("SIGKILL of supervisor", "any time, 3 workers")
     live = start_live(Shape(), "-p", "3", *checkpoints_in("checkpoints"))
     live.wait_for_output()
@@ -63,7 +67,10 @@ def test_no_worker_outlives_its_supervisor(start_live: StartLive, trial: Trial) 
 @pytest.mark.timeout(300)
 def test_a_worker_that_stands_still_is_taken_for_dead(start_live: StartLive, trial: Trial) -> None:
     """Protects: heartbeats. A worker is stopped; the supervisor hears nothing of it, ends all workers and begins again;
-    when the stopped one is told to go on, it is not there any more."""
+    when the stopped one is told to go on, it is not there any more.
+
+    Seen to fail when silence was not looked at: the job stood still for as long as one waited.
+    """
     trial.on("SIGSTOP past the heartbeat, then SIGCONT", "worker")
     live = start_live(Shape(), "-p", "3", *checkpoints_in("checkpoints"))
     live.wait_for_output()

@@ -76,7 +76,10 @@ def test_redis_wiped_under_a_running_job(start_live: StartLive, trial: Trial, re
 def test_a_job_whose_redis_was_wiped_while_it_was_down_does_not_start_from_empty(
     start_live: StartLive, trial: Trial, redis: RedisServer
 ) -> None:
-    """Protects: --resume without a checkpoint is refused, and what is published stays as it is."""
+    """Protects: --resume without a checkpoint is refused, and what is published stays as it is.
+
+    Seen to fail when it was not refused: the job ran from the beginning.
+    """
     trial.on("wiped while the job was down", "Redis")
     live = start_live(SHAPE, *checkpoints_at(redis.address))
     live.wait_for_output()

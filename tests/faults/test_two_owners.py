@@ -21,7 +21,10 @@ SHAPE = Shape(events=6_000)
 
 @pytest.mark.timeout(180)
 def test_a_second_supervisor_on_a_directory_refuses(start_live: StartLive, make_job: MakeJob, trial: Trial) -> None:
-    """Protects: the lock on the directory. The second one says who has it, and touches nothing."""
+    """Protects: the lock on the directory. The second one says who has it, and touches nothing.
+
+    Seen to fail without the lock (flock): the second one went on from the first one's checkpoint, and both ran.
+    """
     trial.on("second supervisor", "the same directory")
     live = start_live(SHAPE, *checkpoints_in("checkpoints"))
     live.wait_for_output()
@@ -77,6 +80,9 @@ def test_a_supervisor_that_wakes_up_when_another_has_taken_over_is_fenced_off(
     """Protects: the fencing token that every write to Redis carries, and that is compared there; and that nothing is
     published which no checkpoint holds.
 
+    Seen to fail when the scripts in Redis did not compare the token: the first one went on taking checkpoints over those
+    of the second, and ended with exit code 0.
+
     The first supervisor stops at a step for longer than its lease lasts; a second one takes over, on what seems to be
     another machine with a copy of all files, and runs to the end; then the first one goes on.
     """
@@ -105,7 +111,10 @@ def test_on_one_machine_nobody_takes_over_the_files_of_a_supervisor_that_stands_
     tmp_path: Path, make_job: MakeJob, trial: Trial, redis: RedisServer
 ) -> None:
     """Protects: the lock on each output file. The lease is over, and still the second one refuses, until the first
-    one is dead."""
+    one is dead.
+
+    Seen to fail without the lock (flock): the second one wrote into the same files and ended with exit code 0.
+    """
     trial.on("SIGSTOP past the lease, then SIGKILL", "sink.publishing")
     folder = tmp_path / "job"
     lay_out(folder, SHAPE)
