@@ -75,8 +75,8 @@ def test_kill_with_checkpoints_in_a_directory(
     """Protects: two-phase commit of the file sinks; manifests that appear whole or not at all; blobs that are durable
     before the manifest names them; recovery that can be repeated.
 
-    Seen to fail at checkpoint.committed when recovery did not publish what the checkpoint holds: 96 rows lost, and files
-    that began with a hole (4 torn).
+    Seen to fail at checkpoint.committed when recovery did not publish what the checkpoint holds: 96 rows lost, and
+    files that began with a hole (4 torn).
     """
     trial.on(f"SIGKILL of {victim}", step)
     folder = tmp_path / "job"

@@ -80,8 +80,8 @@ def test_a_supervisor_that_wakes_up_when_another_has_taken_over_is_fenced_off(
     """Protects: the fencing token that every write to Redis carries, and that is compared there; and that nothing is
     published which no checkpoint holds.
 
-    Seen to fail when the scripts in Redis did not compare the token: the first one went on taking checkpoints over those
-    of the second, and ended with exit code 0.
+    Seen to fail when the scripts in Redis did not compare the token: the first one went on taking checkpoints over
+    those of the second, and ended with exit code 0.
 
     The first supervisor stops at a step for longer than its lease lasts; a second one takes over, on what seems to be
     another machine with a copy of all files, and runs to the end; then the first one goes on.
