@@ -83,13 +83,26 @@ def decode_shared(data: Buffer, what: str) -> bytes:
 def merge(oldest_first: Iterable[Records]) -> Records:
     """One state of what was first and changes to it: later values win, keys whose value became empty are gone."""
     parts = list(oldest_first)
-    if len(parts) == 1 and bool((parts[0].values.lengths > 0).all()):
-        return parts[0]
-    merged: dict[bytes, bytes] = {}
-    for part in parts:
-        merged.update(zip(part.keys, part.values, strict=True))
-    keys = [key for key, value in merged.items() if value]
-    return Records(Blobs.of(keys), Blobs.of([value for value in merged.values() if value]))
+    if not parts:
+        return Records.of([])
+    first, *changes = parts
+    kept = first.values.lengths > 0
+    if not changes and bool(kept.all()):
+        return first
+    later: dict[bytes, bytes] = {}
+    for part in changes:
+        later.update(part.items())
+    if later:
+        # the first is the largest by far: only its keys are looked at one by one
+        kept &= ~np.fromiter(map(later.__contains__, first.keys), np.bool_, len(first))
+    old, new = first.take(np.flatnonzero(kept)), Records.of([item for item in later.items() if item[1]])
+    return Records(_joined(old.keys, new.keys), _joined(old.values, new.values))
+
+
+def _joined(first: Blobs, second: Blobs) -> Blobs:
+    """Those of the one, which begin where its bytes do, then those of the other."""
+    data = np.concatenate((first.data, second.data))
+    return Blobs(data, np.concatenate((first.offset, second.offset[1:] + first.offset[-1])))
 
 
 def _tight(blobs: Blobs) -> tuple[Bytes, Ints]:
