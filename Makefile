@@ -66,12 +66,14 @@ fix: $(STAMP) ## Mend what lint and format can mend by themselves
 	$(BIN)/ruff format $(SOURCES)
 
 .PHONY: bench
-bench: $(STAMP) ## Measure against hand-written Python loops (a few minutes)
-	$(BIN)/python bench/run.py --memory --cold --parallel
+bench: $(STAMP) ## Measure against hand-written loops, and with state that survives against without (half an hour)
+	$(BIN)/python bench/run.py --memory --cold
+	$(BIN)/python bench/lasting.py --parallel
 
 .PHONY: bench-quick
 bench-quick: $(STAMP) ## The same with fewer events, once: rough figures
 	$(BIN)/python bench/run.py --quick
+	$(BIN)/python bench/lasting.py --quick
 
 .PHONY: install
 install: $(STAMP) ## Make .venv and install into it; the other targets do so when they need it
