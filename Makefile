@@ -67,8 +67,8 @@ fix: $(STAMP) ## Mend what lint and format can mend by themselves
 
 .PHONY: bench
 bench: $(STAMP) ## Measure against hand-written loops, and with state that survives against without (half an hour)
-	$(BIN)/python bench/run.py --memory --cold
-	$(BIN)/python bench/lasting.py --parallel
+	$(BIN)/python bench/run.py --memory --cold --parallel
+	$(BIN)/python bench/lasting.py
 
 .PHONY: bench-quick
 bench-quick: $(STAMP) ## The same with fewer events, once: rough figures
