@@ -1,4 +1,4 @@
-"""What checkpoints, a backend on disk and workers cost or gain: the same input with and without, taking turns."""
+"""What checkpoints and state on disk cost: the same input with and without, taking turns."""
 
 from __future__ import annotations
 
@@ -72,17 +72,6 @@ class Costs:
             "rocksdb, 64 MiB": ["--state-backend", "rocksdb", "--state-memory", "64MiB"],
         }
         return self._compare(f"P1 login, {users:,} users", "p1_login.cep", long, events, ways)
-
-    def workers(self, *, quick: bool) -> list[Row]:
-        """P1 and P6 in one process and with two workers."""
-        events = 1_000_000 if quick else 10_000_000
-        long = generated("login", events)
-        ways = {"-p 1": ["-p", "1"], "-p 2": ["-p", "2"]}
-        return [
-            row
-            for title, pattern in (("P1 login", "p1_login.cep"), ("P6 hundred patterns", "p6_many.cep"))
-            for row in self._compare(title, pattern, long, events, ways)
-        ]
 
     def _compare(
         self,

@@ -1,9 +1,9 @@
-"""Measure what state that survives costs: checkpoints, state on disk, recovery; and what a second worker gains.
+"""Measure what state that survives costs: checkpoints, state on disk, recovery.
 
-    python bench/lasting.py [--quick] [--part checkpoints rocksdb workers recovery] [--repeats 3] [--json]
+    python bench/lasting.py [--quick] [--part checkpoints rocksdb recovery] [--repeats 3] [--json]
 
-Whatever is compared was run in turns, over the same files, pinned to one core (but for the workers, and Redis, which
-is a service beside the job). docs/performance.md says how to read the tables.
+Whatever is compared was run in turns, over the same files, pinned to one core; Redis, a service beside the job, is not.
+docs/performance.md says how to read the tables.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from measure import BenchError, machine, pin_to_one_core
 from recovery import Recovery, recovery
 
 MIB = 1 << 20
-PARTS = ("checkpoints", "rocksdb", "workers", "recovery")
+PARTS = ("checkpoints", "rocksdb", "recovery")
 MATCHES = {False: 1_000_000, True: 100_000}
 """Partial matches that are recovered; fewer for rough figures."""
 
@@ -110,15 +110,12 @@ def main() -> int:
         folder = Path(name)
         costs = Costs(folder, repeats)
         cost_parts: dict[str, Callable[[], list[Row]]] = {
-            "workers": lambda: costs.workers(quick=quick),
             "checkpoints": lambda: costs.checkpoints(address, quick=quick),
             "rocksdb": lambda: costs.on_disk(quick=quick),
         }
-        # first what may use all cores
-        for part in sorted(chosen.part, key=lambda part: part != "workers"):
+        pin_to_one_core()
+        for part in chosen.part:
             note(f"{part} ...")
-            if part != "workers":
-                pin_to_one_core()
             if part in cost_parts:
                 rows = cost_parts[part]()
                 report[part] = [asdict(row) for row in rows]
