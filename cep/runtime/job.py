@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
@@ -173,6 +174,7 @@ class LocalJob:
             for split in range(reader.splits):
                 intake.time.add_split(split, clock())
         self._edges = [self._assembly.sources[stream.name] for stream in job.plan.sources]
+        self._is_torn = False
         self._ended = [False] * len(self._intakes)
         # Watermarks are sent anew after a restore: the channels of the graph have no state.
         self._sent = [intake.time.watermark for intake in self._intakes]
@@ -214,7 +216,8 @@ class LocalJob:
             while not stop.requested:
                 if self._attempt.pending and self._attend():
                     break
-                with stop.waiting():
+                # A job that is to go on later must not lose what has just been read.
+                with stop.waiting() if self._coordinator is None else nullcontext():
                     entry = self._sources.next()
                 if entry is None:
                     self.ending = Ending.FINISHED
@@ -226,7 +229,7 @@ class LocalJob:
                     self.statistics.seconds = before + now - began - (seconds_spent() - compiled)
                     self._observer(self.statistics)
         except StopRequested:
-            stop.requested = True
+            stop.requested = self._is_torn = True
 
     @property
     def repeatable(self) -> bool:
@@ -335,9 +338,13 @@ class LocalJob:
         if self._coordinator is None or self.ending not in (Ending.FINISHED, Ending.SUSPENDED):
             return
         try:
+            if self._is_torn:
+                raise StopRequested
             last_checkpoint(self._coordinator, self.ending, self._attempt, stop, self._step_checkpoint)
-        except StopRequested:  # asked twice: not even the last checkpoint is waited for
-            self._attempt.cancelled = True
+        except StopRequested:
+            # Asked twice: not even the last checkpoint is waited for, and in the middle of an entry there can be none.
+            self.ending = Ending.SUSPENDED
+            self._attempt.take_requests()
         if self._attempt.cancelled:
             self.ending = Ending.CANCELED
 

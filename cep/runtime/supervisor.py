@@ -159,6 +159,7 @@ class ParallelJob:
         self._last: int | None = None
         self._ready = 0
         self._last_dealt = False
+        self._is_torn = False
         self._closing = False
         heartbeats = heartbeats or Heartbeats()
         try:
@@ -215,7 +216,7 @@ class ParallelJob:
                 self._running.start()
                 self._loop(stop, began)
             except StopRequested:
-                stop.requested = True
+                stop.requested = self._is_torn = True
             self._end(stop)
             is_well = True
         except BaseException:
@@ -223,7 +224,7 @@ class ParallelJob:
             raise
         finally:
             self._closing = True
-            if is_well and self.ending == Ending.SUSPENDED:
+            if is_well and self.ending == Ending.SUSPENDED and not self._is_torn:
                 self._ask()
             self._running.stop()
             self.statistics.seconds = time.monotonic() - began
@@ -239,7 +240,7 @@ class ParallelJob:
         while self._ready < len(self._workers):
             if stop.requested or self._attempt.take_requests():
                 return
-            self._pump(stop)
+            self._pump()
         self._attempt.recover()
         if self._attempt.point is not None:
             reached("restore.done")
@@ -254,21 +255,17 @@ class ParallelJob:
             if self._last is not None and self._written >= self._last:
                 self.ending = Ending.FINISHED
                 return
-            self._pump(stop)
+            self._pump()
             now = time.monotonic()
             if self._observer is not None and now - told >= STATISTICS_SECONDS:
                 told = now
                 self.statistics.seconds = now - began
                 self._observer(self.statistics)
 
-    def _pump(self, stop: Stop | None = None) -> None:
-        """Deal with what has come, for a moment."""
+    def _pump(self) -> None:
+        """Deal with what has come, for a moment. No signal cuts through it: a message must not be lost."""
         try:
-            if stop is None:
-                got = self._inbox.get(timeout=_LOOKING_SECONDS)
-            else:
-                with stop.waiting():
-                    got = self._inbox.get(timeout=_LOOKING_SECONDS)
+            got = self._inbox.get(timeout=_LOOKING_SECONDS)
         except queue.Empty:
             return
         if got is None:
@@ -358,9 +355,13 @@ class ParallelJob:
         if self._coordinator is None or not is_due:
             return
         try:
+            if self._is_torn:
+                raise StopRequested
             last_checkpoint(self._coordinator, self.ending, self._attempt, stop, self._step_checkpoint)
-        except StopRequested:  # asked twice: not even the last checkpoint is waited for
-            self._attempt.cancelled = True
+        except StopRequested:
+            # Asked twice: not even the last checkpoint is waited for, and in the middle of an entry there can be none.
+            self.ending = Ending.SUSPENDED
+            self._attempt.take_requests()
         if self._attempt.cancelled:
             self.ending = Ending.CANCELED
 
