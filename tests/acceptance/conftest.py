@@ -129,11 +129,11 @@ def eventually() -> Callable[[Callable[[], Any]], Any]:
     import time
 
     def wait(holds: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             found = holds()
             if found or time.monotonic() > deadline:
-                assert found, "waited for 30 seconds in vain"
+                assert found, "waited for a minute in vain"
                 return found
             time.sleep(0.02)
 
