@@ -32,7 +32,7 @@ from ostinato.state.records import Blobs, Records
 Ints = npt.NDArray[np.int64]
 
 _KEYS_AT_ONCE = 1 << 15
-"""Records that are taken in together: enough to pay for the call, and little memory beside the state itself."""
+"""Records that are packed, or taken in, together: enough to pay for the call, and little memory beside the state."""
 
 
 class GroupedState:
@@ -143,7 +143,9 @@ class GroupedState:
         return live
 
     def _pack(self, codes: Ints) -> Blobs:
-        packed = self._codec.pack(codes, self._input.watermark)
+        cuts = range(0, max(1, len(codes)), _KEYS_AT_ONCE)
+        parts = [self._codec.pack(codes[begin : begin + _KEYS_AT_ONCE], self._input.watermark) for begin in cuts]
+        packed = parts[0] if len(parts) == 1 else _joined(parts)
         if not self._counters:
             return packed
         counted = [counter.snapshot(codes) for counter in self._counters]
@@ -229,6 +231,14 @@ class GroupedState:
         mine = np.flatnonzero((group_of >= owned.start) & (group_of < owned.stop))
         if len(mine):
             self._input.process(batch.take(mine))
+
+
+def _joined(parts: Sequence[Blobs]) -> Blobs:
+    """All of them, one behind the other; each begins where its bytes do."""
+    length = np.concatenate([part.lengths for part in parts])
+    offset = np.zeros(len(length) + 1, np.int64)
+    np.cumsum(length, out=offset[1:])
+    return Blobs(np.concatenate([part.data for part in parts]), offset)
 
 
 _NO_PARTIAL_MATCHES = bytes(7)
