@@ -25,7 +25,7 @@ from tests.conformance.translate import build
 from tests.support import Kept
 
 KEY = "tenant"
-KEYS = ("ada", "bob", "cyd")
+KEYS = ("ada", "bob", "dan")
 """In three key groups; with three workers each belongs to another."""
 
 

@@ -16,7 +16,8 @@ from tests.faults.workload import KEYS, Shape, lay_out
 
 pytestmark = [pytest.mark.timeout(180)]
 
-SHAPE = Shape(events=6_000)
+SHAPE = Shape(events=8_000)
+SINKS = (*KEYS, "dead letters")
 ALONE = "the only process"
 RECOVERY = ("restart.", "restore.", "sink.recovered")
 ENDING = ("finish.",)
@@ -43,18 +44,27 @@ def plan(step: str, victim: str) -> Plan:
     action = "kill" if victim in (role, ALONE) else "kill-parent" if role == WORKER else "kill-child"
     process = "worker-0" if role == WORKER else SUPERVISOR
     if not step.startswith(RECOVERY):
-        # in the second checkpoint, whose first has to be gone on from; two workers report each
-        nth = 1 if step.startswith(ENDING) else 3 if step == "checkpoint.ack" else 2
-        if step.startswith("sink.prepare"):
-            # not in the first checkpoint, but between two sinks of the second
-            nth = len(KEYS) + 3
-        return Plan(f"{step}:{nth}@{process}={action}")
+        return Plan(f"{step}:{_nth(step)}@{process}={action}")
     if step.startswith("restart.") or victim == WORKER:
         failure = "checkpoint.barrier:3=raise" if victim == ALONE else "snapshot.durable:3@worker-1=kill"
         # each sink has come there once when the job began
-        nth = len(KEYS) + 3 if step == "sink.recovered" else 1
+        nth = len(SINKS) + 3 if step == "sink.recovered" else 1
         return Plan(f"{failure},{step}:{nth}@{process}={action}", at=1)
-    return Plan("checkpoint.committed:2@supervisor=kill", f"{step}@{process}={action}")
+    return Plan("checkpoint.committed:3@supervisor=kill", f"{step}@{process}={action}")
+
+
+def _nth(step: str) -> int:
+    """Which time counts: in the third checkpoint, so that there is one to go on from that holds something."""
+    if step.startswith(ENDING):
+        return 1
+    if step.startswith("retain."):
+        return 2  # the first two are retained
+    once_a_file = 2 * len(KEYS) + 2  # dead letters have none here
+    if step in ("publish.file", "sink.publishing"):
+        return once_a_file
+    if step.startswith("sink."):
+        return 2 * len(SINKS) + 3
+    return 5 if step == "checkpoint.ack" else 3
 
 
 def cases(store: str, *victims: str) -> list[ParameterSet]:
