@@ -61,7 +61,10 @@ def mount_small() -> Iterator[MountSmall]:
 
 def test_no_room_for_checkpoints(tmp_path: Path, mount_small: MountSmall, start_live: StartLive, trial: Trial) -> None:
     """Protects: a checkpoint that cannot be written fails, the job goes on, and publishes nothing that no checkpoint
-    holds; the next one with room holds everything."""
+    holds; the next one with room holds everything.
+
+    Seen to fail when a checkpoint that failed ended the job: it was given up after 11 failures.
+    """
     trial.on("disk full", "checkpoints")
     disk = mount_small(tmp_path / "disk")
     live = start_live(SHAPE, *checkpoints_in(str(tmp_path / "disk" / "checkpoints")))
@@ -79,7 +82,10 @@ def test_no_room_for_checkpoints(tmp_path: Path, mount_small: MountSmall, start_
 
 def test_no_room_for_output(tmp_path: Path, mount_small: MountSmall, start_live: StartLive, trial: Trial) -> None:
     """Protects: output waits for room and holds the job back, instead of failing it, growing, or leaving half a line;
-    and a job that is killed meanwhile goes on from its checkpoint."""
+    and a job that is killed meanwhile goes on from its checkpoint.
+
+    Seen to fail when a full disk was an error like others: the job was given up after 11 failures.
+    """
     trial.on("disk full", "output")
     (tmp_path / "job").mkdir()
     disk = mount_small(tmp_path / "job" / "out")

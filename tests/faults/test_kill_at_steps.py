@@ -86,7 +86,8 @@ def test_kill_with_checkpoints_in_a_directory(
     before the manifest names them; recovery that can be repeated.
 
     Seen to fail at checkpoint.committed when recovery did not publish what the checkpoint holds: 96 rows lost, and
-    files that began with a hole (4 torn).
+    files that began with a hole (4 torn); at snapshot.durable when the sources did not go on where they stood (2 lost,
+    2 duplicated) and when operators began empty (129 lost, 66 phantom).
     """
     trial.on(f"SIGKILL of {victim}", step)
     folder = tmp_path / "job"

@@ -61,7 +61,11 @@ def test_redis_killed_and_started_again(start_live: StartLive, trial: Trial, red
 
 def test_redis_wiped_under_a_running_job(start_live: StartLive, trial: Trial, redis: RedisServer) -> None:
     """Protects: the owner's token is missed at the next write, and all of the state is written again, not only what
-    has changed since a checkpoint that is gone."""
+    has changed since a checkpoint that is gone.
+
+    Seen to fail when the next checkpoint held changes only: each was refused for what it referred to, and nothing was
+    published any more.
+    """
     trial.on("wiped under a running job", "Redis")
     live = start_live(SHAPE, *checkpoints_at(redis.address))
     live.wait_for_output()
@@ -110,7 +114,10 @@ def test_redis_slow_by_two_seconds_for_each_request(start_live: StartLive, trial
 
 def test_redis_out_of_memory(start_live: StartLive, trial: Trial, redis_servers: RedisServers) -> None:
     """Protects: writes that a full Redis refuses fail the checkpoint and not the job; nothing is published meanwhile;
-    it is tried again until there is room."""
+    it is tried again until there is room.
+
+    Seen to fail when a checkpoint that failed ended the job: it was given up after 11 failures.
+    """
     trial.on("out of memory", "Redis")
     server = redis_servers()
     live = start_live(SHAPE, *checkpoints_at(server.address))
