@@ -30,7 +30,7 @@ from ostinato.cep.runtime.partition import KEY_GROUPS
 from ostinato.cep.runtime.plan import Plan
 from ostinato.cep.runtime.recovery import RestorePoint, resumed
 from ostinato.cep.runtime.snapshots import Order, write_part
-from ostinato.cep.runtime.sources import Ended, ReadChunk, Sources, Tick, wall_clock
+from ostinato.cep.runtime.sources import Ended, ReadChunk, Sources, Tick, is_lull, wall_clock
 from ostinato.cep.runtime.statistics import PatternNumbers, Statistics
 from ostinato.cep.runtime.stopping import Stop, StopRequested
 from ostinato.cep.runtime.time import TimePolicy, WatermarkGenerator
@@ -386,7 +386,7 @@ class LocalJob:
                 self._ended[number] = True
                 self._edges[number].send(EndOfInput())
         with self._writing_out.running():
-            self._outlet.breathe(idle=isinstance(entry, Tick) and entry.idle)
+            self._outlet.breathe(idle=is_lull(entry))
 
     def _deliver(self, batch: Batch) -> None:
         with self._writing_out.running():

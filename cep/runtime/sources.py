@@ -21,6 +21,8 @@ BUSY_TICK_SECONDS = 0.1
 """How often time moves on while something comes: idle splits are noticed to that."""
 _QUIET_SECONDS = 0.25
 """So long a silent source is left alone while another has something: looking at it means waiting for it."""
+_LULL_BYTES = 1 << 16
+"""A chunk shorter than this was all that there was: readers take what they get, up to a megabyte and more."""
 _NAP_SECONDS = 0.002
 """The least time between two ticks of an idle job, for readers that do not wait themselves."""
 
@@ -51,6 +53,13 @@ class Ended:
 
 
 Entry: TypeAlias = ReadChunk | Tick | Ended
+
+
+def is_lull(entry: Entry) -> bool:
+    """Was there nothing more to read behind it? Then what it brings should be seen at once."""
+    if isinstance(entry, ReadChunk):
+        return entry.chunk.size < _LULL_BYTES
+    return isinstance(entry, Tick) and entry.idle
 
 
 class Sources:

@@ -40,7 +40,7 @@ from ostinato.cep.runtime.plan import Plan
 from ostinato.cep.runtime.recovery import resumed
 from ostinato.cep.runtime.slots import Slots
 from ostinato.cep.runtime.snapshots import Order, StoreSpec
-from ostinato.cep.runtime.sources import Ended, Entry, ReadChunk, Sources, Tick, wall_clock
+from ostinato.cep.runtime.sources import Ended, Entry, ReadChunk, Sources, Tick, is_lull, wall_clock
 from ostinato.cep.runtime.spawning import start
 from ostinato.cep.runtime.statistics import PatternNumbers, Statistics
 from ostinato.cep.runtime.stopping import Stop, StopRequested
@@ -400,7 +400,7 @@ class ParallelJob:
         if self._closing:
             return
         number = self._dealt
-        self._entries[number] = _Collected(isinstance(entry, Tick) and entry.idle, cut)
+        self._entries[number] = _Collected(is_lull(entry), cut)
         self._dealt = number + 1
         if isinstance(entry, ReadChunk):
             self.statistics.bytes += entry.chunk.size
