@@ -74,7 +74,7 @@ def recovery(store: str, address: list[str], folder: Path, repeats: int, *, user
     few = folder / "few.jsonl"
     few.write_bytes(inputs.opened(10, _PROBES).read_bytes() + _match_of(0))
     bare = [ostinato(), "run", str(BENCH / "p1_login.cep"), "--format", "json", "--input"]
-    command = [*bare, str(stream), *address, "--interval", "1s"]
+    command = [*bare, str(stream), *address, "--interval", "1s", "--restart", "none"]
     name = f"bench-{users}"
     events = users + 3 * _PROBES + 1
 
