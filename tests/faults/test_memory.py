@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import MakeJob
+from tests.faults.conftest import MakeJob, Trial
 from tests.faults.driver import Job, eventually, resident_bytes
 
 START_MS = 1_700_000_000_000
@@ -38,13 +38,14 @@ output pairs to file 'out/pairs.jsonl'
 @pytest.mark.faults
 @pytest.mark.timeout(400)
 def test_a_million_keys_with_unmatched_starts_are_forgotten_when_within_has_passed(
-    tmp_path: Path, make_job: MakeJob
+    tmp_path: Path, make_job: MakeJob, trial: Trial
 ) -> None:
     """Protects against keys that never come again being kept for ever (expiry frees partial matches, events and keys).
 
     Four waves, each of a million keys of its own; behind each, time moves on past `within`, and a pair says that
-    the wave is over.
+    the wave is over. Seen to fail when keys without state were not forgotten: 420, 573, 770, 943 MiB.
     """
+    trial.on("a million open keys, four times", "memory")
     keys = 1_000_000
     (tmp_path / "out").mkdir()
     (tmp_path / "job.cep").write_text(OPEN_STARTS)
@@ -66,6 +67,7 @@ def test_a_million_keys_with_unmatched_starts_are_forgotten_when_within_has_pass
         held.append(resident_bytes(running.pid))
     # the first wave's memory is used again by the others; without that each would add as much
     assert max(held[1:]) < held[0] * 1.5, [f"{each / MIB:.0f} MiB" for each in held]
+    trial.held()
 
 
 def published(folder: Path) -> str:
@@ -86,12 +88,15 @@ pattern every on events
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_memory_is_bounded_before_a_sink_that_stands_still(tmp_path: Path, make_job: MakeJob, workers: int) -> None:
+def test_memory_is_bounded_before_a_sink_that_stands_still(
+    tmp_path: Path, make_job: MakeJob, trial: Trial, workers: int
+) -> None:
     """Protects against growth before a slow sink: no more entries are read than a window ahead of what is written.
 
     Nobody reads the pipe that the job writes to, for so long that without a bound all of the input would be in memory.
     Seen to fail when entries were dealt to workers without waiting for room in the window: grown by 84 MiB.
     """
+    trial.on("sink stands still", f"{workers} worker{'s' * (workers > 1)}")
     rng = random.Random(5)
     count, size = 60_000, 1_000
     with (tmp_path / "in.jsonl").open("w") as file:
@@ -117,6 +122,7 @@ def test_memory_is_bounded_before_a_sink_that_stands_still(tmp_path: Path, make_
         reading.join(30)
     assert len(rows) == count
     assert [json.loads(row)["match_time"] for row in rows] == sorted(json.loads(row)["match_time"] for row in rows)
+    trial.held()
 
 
 def settled(job: Job, workers: int) -> int:
