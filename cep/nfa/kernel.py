@@ -528,7 +528,10 @@ def step(tables, machine, space, instance, row, time, seq, slot, bits, starts, h
         if count == 1 and not starting and space.successors[0, NEW_TAKEN] < 0:
             # the event is left, which is by far the most frequent: only the state may change
             space.nodes[last, NODE_REFS] -= 1
-            runs[run, RUN_STATE] = space.successors[0, NEW_STATE]
+            if runs[run, RUN_STATE] != space.successors[0, NEW_STATE]:
+                runs[run, RUN_STATE] = space.successors[0, NEW_STATE]
+                # a bound of the state before may have kept its timer silent
+                add_gap_timers(tables, space, instance, runs[run, RUN_STATE], runs[run, RUN_LAST_TIME])
             before = run
             run = following
             continue
@@ -595,6 +598,7 @@ def succeed(tables, machine, space, instance, run, before, count, row, time, sta
     starting = run < 0
     following = -1 if starting else runs[run, RUN_NEXT]
     last_time = time if starting else runs[run, RUN_LAST_TIME]
+    state = -1 if starting else runs[run, RUN_STATE]
     first = following
     end = before
     began = False
@@ -616,8 +620,9 @@ def succeed(tables, machine, space, instance, run, before, count, row, time, sta
         take_registers(tables, machine, space, taken, row, context, successor)
         if taken >= 0:
             runs[successor, RUN_LAST_TIME] = time
-            add_gap_timers(tables, space, instance, target, time)
             began = starting
+        if taken >= 0 or target != state:
+            add_gap_timers(tables, space, instance, target, runs[successor, RUN_LAST_TIME])
     change = count
     if not starting:
         change = count - 1

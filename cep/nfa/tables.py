@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ostinato.cep.nfa.formula import Atom, Formula, Term, terms
-from ostinato.cep.nfa.ir import FINAL, Automaton, FlatState, Move, Step
+from ostinato.cep.nfa.ir import FINAL, Automaton, Move, Step
 from ostinato.patterns.ast import Cap, CapPolicy, Skip, SkipMode
 from ostinato.patterns.errors import MalformedPatternError
 from ostinato.patterns.typed import Apply, Constant, Opaque, Typed, is_iterative
@@ -296,7 +296,7 @@ class _Tabulation:
             self._add(pending=int(state.pending), gap=state.gap_ms, silent=int(state.silent))
             for step in state.steps:
                 self._edge(number, step, first_state, stage_numbers)
-            self._actions(number, index, state)
+            self._actions(number, index, automaton)
             self._add(edges=len(self._columns["move"]))
             self._conditions(number, [atom for step in state.steps for atom in _atoms(step)])
             self._columns["timer_gap"] += sorted(_gaps_from(automaton, index))
@@ -338,10 +338,13 @@ class _Tabulation:
                 unwanted |= bits[atom]
         return None if wanted & unwanted else (wanted | unwanted, wanted)
 
-    def _actions(self, number: int, index: int, state: FlatState) -> None:
+    def _actions(self, number: int, index: int, automaton: Automaton) -> None:
         """Work out what a state does for each combination of its word's conditions, where that is simple."""
+        state = automaton.states[index]
         bits = len(self._layout.words[self._layout.word_of_pattern[number]])
-        watched = state.gap_ms or any(step.gap_ms for step in state.steps) or self._programs.updates[number]
+        taken = [step.target for step in state.steps if step.move is Move.TAKE and step.target != FINAL]
+        timed = any(step.gap_ms for step in state.steps) or any(_gaps_from(automaton, target) for target in taken)
+        watched = state.gap_ms or timed or self._programs.updates[number]
         if bits > ACTION_BITS or self._layout.iterative_of[number] or watched:
             self._add(first_action=-1, facts=0)
             return

@@ -11,7 +11,7 @@ from ostinato.cep.nfa.keys import KeyCodec, key_group
 from ostinato.cep.nfa.operator import MatchError
 from ostinato.patterns.errors import PatternError
 from ostinato.patterns.types import STRING
-from tests.conformance.cases import OWN_SEMANTICS, Answer, Case, canonical, read_cases, run_case
+from tests.conformance.cases import Answer, Case, canonical, read_cases, run_case
 from tests.conformance.rescaling import KEY, KEYS, run_rescaled
 from tests.conformance.test_conformance import RANDOM, SUITE
 
@@ -33,12 +33,7 @@ def test_checkpoint_kill_and_restore_with_other_workers_change_nothing(path: Pat
 
 
 def answer_of(case: Case) -> Answer | None:
-    """That of an undisturbed run in one piece, which test_conformance.py compares with the recorded one.
-
-    Cases of own semantics are left out, as there: nobody has said yet when what a bound between events ends is seen.
-    """
-    if OWN_SEMANTICS & set(case.get("features", ())):
-        return None
+    """That of an undisturbed run in one piece, which test_conformance.py compares with the recorded one."""
     try:
         return run_case(case)
     except (PatternError, MatchError):
