@@ -192,8 +192,10 @@ class Running:
         self.process.wait(WAIT_SECONDS)
 
     def stop(self, seconds: float = WAIT_SECONDS) -> int:
-        """SIGTERM: finish what is begun; the exit code."""
-        self.signal(signal.SIGTERM)
+        """SIGTERM, once it can deal with that: finish what is begun; the exit code."""
+        eventually(lambda: not self.alive or _catches(self.pid, signal.SIGTERM), "the job to mind signals", seconds)
+        if self.alive:
+            self.signal(signal.SIGTERM)
         return self.wait(seconds)
 
     def check_alive(self) -> None:
@@ -215,6 +217,16 @@ def resident_bytes(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    """Has a process a handler for a signal? An interpreter that just begins has none."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    caught = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
+    return bool(caught >> (number - 1) & 1)
 
 
 def _carrying(entry: bytes) -> Iterator[int]:
