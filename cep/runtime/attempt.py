@@ -13,7 +13,7 @@ from ostinato.cep.runtime.coordinator import CheckpointError, Coordinator
 from ostinato.cep.runtime.plan import Plan
 from ostinato.cep.runtime.recovery import RestorePoint
 from ostinato.cep.runtime.statistics import PatternNumbers, Statistics
-from ostinato.cep.runtime.stopping import Stop
+from ostinato.cep.runtime.stopping import Stop, StopRequested
 from ostinato.state.manifest import SourceState
 from ostinato.state.steps import reached
 
@@ -104,6 +104,24 @@ def last_checkpoint(
                 return
             time.sleep(_LOOKING_SECONDS)
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def conclude(
+    coordinator: Coordinator, ending: Ending, attempt: Attempt, stop: Stop, step: Callable[[], None], *, is_torn: bool
+) -> Ending:
+    """Take the last checkpoint of a run; returns how the run has ended.
+
+    `is_torn`: a second signal has cut through an entry. Raises as `last_checkpoint` does.
+    """
+    try:
+        if is_torn:
+            raise StopRequested
+        last_checkpoint(coordinator, ending, attempt, stop, step)
+    except StopRequested:
+        # Asked twice: not even the last checkpoint is waited for, and in the middle of an entry there can be none.
+        ending = Ending.SUSPENDED
+        attempt.take_requests()
+    return Ending.CANCELED if attempt.cancelled else ending
 
 
 def refuse(request: Request) -> None:

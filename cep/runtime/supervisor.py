@@ -25,8 +25,8 @@ from ostinato.cep.runtime import frames, slots, wire
 from ostinato.cep.runtime.attempt import (
     Attempt,
     Ending,
+    conclude,
     counters_of,
-    last_checkpoint,
     resume_counters,
     source_states,
 )
@@ -354,16 +354,9 @@ class ParallelJob:
         is_due = self.ending in (Ending.FINISHED, Ending.SUSPENDED) and self._dealer is not None
         if self._coordinator is None or not is_due:
             return
-        try:
-            if self._is_torn:
-                raise StopRequested
-            last_checkpoint(self._coordinator, self.ending, self._attempt, stop, self._step_checkpoint)
-        except StopRequested:
-            # Asked twice: not even the last checkpoint is waited for, and in the middle of an entry there can be none.
-            self.ending = Ending.SUSPENDED
-            self._attempt.take_requests()
-        if self._attempt.cancelled:
-            self.ending = Ending.CANCELED
+        self.ending = conclude(
+            self._coordinator, self.ending, self._attempt, stop, self._step_checkpoint, is_torn=self._is_torn
+        )
 
     def _step_checkpoint(self) -> None:
         """Let the last checkpoint go on by a step."""
