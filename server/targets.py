@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from ostinato.server import exits
+
+if TYPE_CHECKING:
+    from ostinato.state.savepoints import Place
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+]*://")
 
@@ -22,3 +32,31 @@ def address_of_savepoint(store: str, job: str, id: int, *, savepoint: bool = Tru
     if _SCHEME.match(store):
         return f"{store}#{job}/{name}"
     return store if os.path.basename(store) == name else os.path.join(store, name)  # noqa: PTH118, PTH119
+
+
+@contextmanager
+def opened(address: str, job: str | None) -> Iterator[list[Place]]:
+    """What an address means: one place, or those of all jobs of a Redis. Errors end the command in one line."""
+    from ostinato.state.errors import StateError
+    from ostinato.state.savepoints import places
+
+    try:
+        found = places(address, job=job or "")
+        try:
+            yield found
+        finally:
+            for place in found:
+                place.store.close()
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    except StateError as error:
+        raise StateFailure(str(error)) from error
+
+
+class StateFailure(click.ClickException):
+    """Stored state cannot be used."""
+
+    exit_code = exits.STATE
+
+    def show(self, file: object = None) -> None:  # noqa: ARG002 - click's
+        click.echo(f"ostinato: {self.message}", err=True)

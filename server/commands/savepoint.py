@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
-from ostinato.server import exits
+from ostinato.server.targets import absolute_address, address_of_savepoint, opened
 
 if TYPE_CHECKING:
-    from ostinato.state.savepoints import Place
+    pass
 
 
 @click.command("savepoint")
@@ -46,7 +44,6 @@ def _take(job: str, target: str | None, as_json: bool) -> None:
     from ostinato.server.console import size
     from ostinato.server.jobs import ask, find_job
     from ostinato.server.protocol import Ask
-    from ostinato.server.targets import absolute_address
 
     folder, entry = find_job(job)
     result = ask(folder, entry, Ask("savepoint", absolute_address(target)))
@@ -64,9 +61,8 @@ def _list(address: str, job: str | None, as_json: bool) -> None:
     from datetime import UTC, datetime
 
     from ostinato.server.console import table
-    from ostinato.server.targets import address_of_savepoint
 
-    with _found(address, job) as places:
+    with opened(address, job) as places:
         found = [
             {
                 "id": entry.id,
@@ -97,42 +93,13 @@ def _list(address: str, job: str | None, as_json: bool) -> None:
 
 
 def _dispose(address: str, job: str | None) -> None:
-    from ostinato.server.targets import address_of_savepoint
     from ostinato.state.savepoints import delete
     from ostinato.state.stores.folder import SavepointFolder
 
-    with _found(address, job) as places:
+    with opened(address, job) as places:
         if len(places) > 1 or (places[0].id is None and not isinstance(places[0].store, SavepointFolder)):
             raise click.UsageError(f"--dispose: which? `ostinato savepoint --list {address}` shows the addresses")
         (place,) = places
         number = place.chosen()
         delete(place)
         click.echo(f"deleted {address_of_savepoint(place.store.address, place.job, number)}", err=True)
-
-
-@contextmanager
-def _found(address: str, job: str | None) -> Iterator[list[Place]]:
-    """What an address means. Errors of stored state end the command in one line."""
-    from ostinato.state.errors import StateError
-    from ostinato.state.savepoints import places
-
-    try:
-        found = places(address, job=job or "")
-        try:
-            yield found
-        finally:
-            for place in found:
-                place.store.close()
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    except StateError as error:
-        raise StateFailure(str(error)) from error
-
-
-class StateFailure(click.ClickException):
-    """Stored state cannot be used."""
-
-    exit_code = exits.STATE
-
-    def show(self, file: object = None) -> None:  # noqa: ARG002 - click's
-        click.echo(f"ostinato: {self.message}", err=True)

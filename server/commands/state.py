@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import click
 
 from ostinato.server import exits
 from ostinato.server.console import age, size, table
+from ostinato.server.targets import opened
 
 if TYPE_CHECKING:
     from ostinato.state.inspect import Describer, KeyRecord, OperatorSummary
@@ -48,7 +48,7 @@ def command() -> None:
 @_JSON
 def ls(address: str, job: str, groups: bool, as_json: bool) -> None:
     """List the checkpoints and savepoints of a store; of one of them, what it holds by operator and key group."""
-    with _opened(address, job) as places:
+    with opened(address, job) as places:
         if len(places) == 1 and (places[0].id is not None or _is_savepoint(places[0]) or groups):
             _list_one(places[0], groups, as_json)
         else:
@@ -67,7 +67,7 @@ def show(address: str, key: str, operator: str, job: str, as_json: bool) -> None
     """Show the state of one key."""
     from ostinato.state.inspect import find
 
-    with _opened(address, job) as places:
+    with opened(address, job) as places:
         manifest = _read(places[0], operator)
         found = find(places[0], manifest, key, _describers(manifest), operator)
         where = f"checkpoint {manifest.id} in {places[0].store.address}"
@@ -91,7 +91,7 @@ def export(address: str, operator: str, job: str) -> None:
 
     from ostinato.state.inspect import records
 
-    with _opened(address, job) as places:
+    with opened(address, job) as places:
         manifest = _read(places[0], operator)
         for record in records(places[0], manifest, _describers(manifest), operator):
             click.echo(msgspec.json.encode(_plain(record)).decode())
@@ -108,7 +108,7 @@ def copy(address: str, target: str, job: str) -> None:
     """
     from ostinato.state import savepoints
 
-    with _opened(address, job) as places:
+    with opened(address, job) as places:
         click.echo(savepoints.copy(places[0].store, places[0].chosen(), target))
 
 
@@ -220,26 +220,6 @@ def _operator(operator: OperatorSummary) -> dict[str, Any]:
 
 
 # What all have in common
-
-
-@contextmanager
-def _opened(address: str, job: str) -> Iterator[list[Place]]:
-    """What an address means: one place, or those of all jobs of a Redis. Errors end the command in one line."""
-    from ostinato.state.errors import StateError
-    from ostinato.state.savepoints import places
-
-    try:
-        found = places(address, job=job)
-        try:
-            yield found
-        finally:
-            for place in found:
-                place.store.close()
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    except StateError as error:
-        click.echo(f"ostinato: {error}", err=True)
-        sys.exit(exits.STATE)
 
 
 def _read(place: Place, operator: str = "") -> Manifest:
