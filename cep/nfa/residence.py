@@ -92,7 +92,7 @@ class Residence:
                 codes = self._input.keys.intern(of_bytes(wanted))
                 self._grow()
                 self._keys[codes, _USED] = self._now
-                self._load(codes[self._keys[codes, _ASKED] == 0])
+                self._load(codes)
                 self._keys[codes, _TIMER] = _NO_TIMER
             if upto is None or wanted:
                 return upto
@@ -192,25 +192,24 @@ class Residence:
 
     # -- making room -------------------------------------------------------------------------------
 
-    def make_room(self) -> bool:
-        """Write keys to the disk where there is too much in memory. Did it?"""
+    def make_room(self) -> None:
+        """Write keys to the disk where there is too much in memory."""
         used = self._matcher.bytes_in_use()
         if used <= self._spill.memory_bytes:
-            return False
+            return
         counted = [counter.live_keys() for counter in self._counters]
         keys = (
             np.setdiff1d(self._matcher.live_keys(), np.concatenate(counted)) if counted else self._matcher.live_keys()
         )
         number = min(len(keys), int(len(keys) * (1 - _LOW_WATER * self._spill.memory_bytes / used)) + 1)
         if not number:
-            return False
+            return
         self._grow()
         oldest = keys[np.argpartition(self._keys[keys, _USED], number - 1)[:number]]
         for begin in range(0, number, _AT_ONCE):
             self._evict(oldest[begin : begin + _AT_ONCE])
         self._matcher.forget_timers()
         self.drop_gone()
-        return True
 
     def take_in(self, records: Records, group: int) -> None:
         """Records of keys that are not in memory, as `RecordCodec` wrote them."""
