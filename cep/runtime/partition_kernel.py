@@ -45,7 +45,7 @@ _BYTE = np.uint64(0xFF)
 def find_owners(data: Bytes, start: Ints, length: Lengths, owners: Owners, owner: Owners, counts: Ints) -> None:
     """The owner of each key, and how many rows each of the workers owns.
 
-    `owners`: that of each key group. The group of a key is that of `ostinato.cep.nfa.groups.key_group`.
+    `owners`: that of each key group. The group of a key is that of `ostinato.cep.nfa.keys.key_group`.
     """
     groups = np.uint64(len(owners))
     mask = groups - _ONE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -19,61 +18,7 @@ from ostinato.cep.runtime.stopping import Stop
 from ostinato.patterns.parser import parse_program
 from ostinato.patterns.typecheck import check_program
 from tests.support import rows_of
-
-START_MS = 1_700_000_000_000
-
-PROGRAM = """
-stream logins (user string key, ts timestamp(ms) time delay 2 s, status string)
-
-pattern burst on logins
-  match  fail{2,} ok
-  define fail as status = 'FAILED', ok as status = 'SUCCESS'
-  within 1 min
-  after match skip past last
-  emit   user, count(fail) as failures
-
-pattern again on burst
-  match  a -> b
-  define b as failures >= a.failures
-  within 10 min
-  emit   a.user as first_user, b.user as second_user
-"""
-
-
-def login_lines(count: int, seed: int = 3) -> list[bytes]:
-    chance = random.Random(seed)
-    now = START_MS
-    found = []
-    for _ in range(count):
-        now += chance.randint(0, 3000)
-        status = "FAILED" if chance.random() < 0.6 else "SUCCESS"
-        event = {"user": f"u{chance.randint(0, 4)}", "ts": now - chance.randint(0, 2500), "status": status}
-        found.append(json.dumps(event).encode() + b"\n")
-    return found
-
-
-class Given:
-    """A reader of some chunks; its position is how many were read."""
-
-    splits = 1
-
-    def __init__(self, chunks: Sequence[Chunk | Idle]) -> None:
-        self._chunks = list(chunks)
-        self._next = 0
-
-    def read(self) -> Chunk | Idle | None:
-        if self._next == len(self._chunks):
-            return None
-        chunk = self._chunks[self._next]
-        self._next += 1
-        if isinstance(chunk, Chunk):
-            chunk.position = {"chunk": self._next}
-        return chunk
-
-    def seek(self, position: Any) -> None:
-        self._next = position["chunk"]
-
-    def close(self) -> None: ...
+from tests.unit.runtime.supervising import PROGRAM, START_MS, Given, login_lines
 
 
 class Kept:
