@@ -21,7 +21,8 @@ from ostinato.cep.runtime.occupation import (
     together,
 )
 from ostinato.cep.runtime.stopping import Stop
-from tests.unit.runtime.test_job import START_MS, Given, Kept, cut, definition, login_lines
+from tests.unit.runtime.supervising import START_MS, Given, login_lines
+from tests.unit.runtime.test_job import Kept, cut, definition
 
 
 def test_a_meter_can_be_read_while_it_runs() -> None:
