@@ -8,32 +8,28 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from ostinato.cep.batch import MAX_TIME, Barrier, Batch, Clock, EndOfInput, Watermark
+from ostinato.cep.batch import Batch
 from ostinato.cep.compiling import seconds_spent
 from ostinato.cep.connectors.base import BadRecord, Reader
-from ostinato.cep.connectors.factory import decoder_for
-from ostinato.cep.runtime.assembly import Assembly, assemble
 from ostinato.cep.runtime.attempt import (
     Attempt,
     Ending,
     conclude,
     counters_of,
-    resume_counters,
     source_states,
 )
 from ostinato.cep.runtime.background import Outcome
 from ostinato.cep.runtime.chains import Part
 from ostinato.cep.runtime.coordinator import CheckpointError, Coordinator, Front
-from ostinato.cep.runtime.intake import Intake
 from ostinato.cep.runtime.occupation import OUTPUT, SOURCES, Meter, Occupation, times_of
 from ostinato.cep.runtime.partition import KEY_GROUPS
+from ostinato.cep.runtime.pipeline import Pipeline
 from ostinato.cep.runtime.plan import Plan
-from ostinato.cep.runtime.recovery import RestorePoint, resumed
+from ostinato.cep.runtime.recovery import RestorePoint
 from ostinato.cep.runtime.snapshots import Order, write_part
-from ostinato.cep.runtime.sources import Ended, ReadChunk, Sources, Tick, is_lull, wall_clock
-from ostinato.cep.runtime.statistics import PatternNumbers, Statistics
+from ostinato.cep.runtime.sources import Sources, wall_clock
+from ostinato.cep.runtime.statistics import Statistics
 from ostinato.cep.runtime.stopping import Stop, StopRequested
-from ostinato.cep.runtime.time import TimePolicy, WatermarkGenerator
 from ostinato.state.steps import reached
 
 if TYPE_CHECKING:
@@ -113,17 +109,6 @@ Observer = Callable[[Statistics], None]
 """Is shown the numbers of a running job a few times a second."""
 
 
-def make_intakes(job: Definition, assembly: Assembly, now: int) -> list[Intake]:
-    """The decoder and the time of each source stream."""
-    intakes = []
-    for stream in job.plan.sources:
-        columns = None if job.whole_rows else assembly.columns(stream.name)
-        live = stream.source is not None and bool(dict(stream.source.options).get("follow"))
-        generator = WatermarkGenerator(TimePolicy.of(stream.time, live=live), now)
-        intakes.append(Intake(stream, decoder_for(stream, columns), generator))
-    return intakes
-
-
 class LocalJob:
     """A job in this process."""
 
@@ -152,35 +137,23 @@ class LocalJob:
             StoreError: it cannot be read.
             SourceError: a source cannot go on where it was.
         """
-        self.statistics = Statistics()
         self.ending: Ending | None = None
         self._plan = job.plan
         self._groups = range(job.key_groups)
         self._attempt = attempt or Attempt()
         self._coordinator = self._attempt.coordinator
         self._writing: tuple[Order, Outcome[Part]] | None = None
-        self._before: dict[str, PatternNumbers] = {}
-        self._running, self._writing_out = Meter(), Meter()
-        self._decoding = {f"{stream.name}.in": Meter() for stream in job.plan.sources}
-        self.statistics.measure = self._measure
+        self._running = Meter()
         self._outlet = outlet
         self._observer = observer
         self._sources = Sources(readers, clock)
-        self._assembly = assemble(
-            job.plan, self._deliver, selects=job.selects, key_groups=job.key_groups, state=job.state
-        )
-        self._intakes = make_intakes(job, self._assembly, clock())
-        for intake, reader in zip(self._intakes, readers, strict=True):
-            for split in range(reader.splits):
-                intake.time.add_split(split, clock())
-        self._edges = [self._assembly.sources[stream.name] for stream in job.plan.sources]
+        self._pipeline = Pipeline(job, outlet, [reader.splits for reader in readers], clock())
+        self.statistics = self._pipeline.statistics
+        self.statistics.measure = self._measure
         self._is_torn = False
-        self._ended = [False] * len(self._intakes)
-        # Watermarks are sent anew after a restore: the channels of the graph have no state.
-        self._sent = [intake.time.watermark for intake in self._intakes]
         if self._attempt.point is not None:
             try:
-                self._restore(self._attempt.point, job)
+                self._restore(self._attempt.point)
             except BaseException:
                 self._sources.close()
                 raise
@@ -208,7 +181,7 @@ class LocalJob:
             # what a first start spends on compiling says nothing about speed
             self.statistics.compiling_seconds = seconds_spent() - compiled
             self.statistics.seconds = before + time.monotonic() - began - self.statistics.compiling_seconds
-            self._count_patterns()
+            self._pipeline.count_patterns()
 
     def _loop(self, stop: Stop, before: float, compiled: float, began: float) -> None:
         told = began
@@ -222,7 +195,7 @@ class LocalJob:
                 if entry is None:
                     self.ending = Ending.FINISHED
                     break
-                self._step(entry)
+                self._pipeline.step(entry)
                 now = time.monotonic()
                 if self._observer is not None and now - told >= STATISTICS_SECONDS:
                     told = now
@@ -247,19 +220,12 @@ class LocalJob:
 
     # Checkpoints
 
-    def _restore(self, point: RestorePoint, job: Definition) -> None:
-        point.check(self._plan, self._assembly.graph.operators, job.key_groups)
+    def _restore(self, point: RestorePoint) -> None:
+        self._pipeline.check(point)
         self._sources.seek(point.positions(self._plan))
         self._sources.not_before(point.clock)
         reached("restore.sources")
-        fresh = [intake.time.state() for intake in self._intakes]
-        times = resumed(point.times(self._plan), fresh, self._sources.now())
-        for intake, state in zip(self._intakes, times, strict=True):
-            intake.time.load(state)
-        reached("restore.begin")
-        self._assembly.graph.restore(lambda name: point.stored(name, self._groups))
-        reached("restore.end")
-        self._before = resume_counters(self.statistics, point.manifest.counters)
+        self._pipeline.restore(point, self._sources.now())
 
     def _attend(self) -> bool:
         """Deal with requests and checkpoints, between two entries; True where the job is to end."""
@@ -275,7 +241,7 @@ class LocalJob:
             return False
         stops = coordinator.stops
         if coordinator.drains:
-            self._drain()
+            self._pipeline.drain(self._sources.now())
         self._take(order)
         if not stops:
             return False
@@ -285,7 +251,7 @@ class LocalJob:
         # Where the savepoint failed, whoever asked has been told, and the job goes on.
         if coordinator.stopped:
             self.ending = Ending.STOPPED
-        elif all(self._ended):
+        elif self._pipeline.ended:
             raise CheckpointError("the savepoint failed with which the job was drained")
         return coordinator.stopped
 
@@ -304,15 +270,10 @@ class LocalJob:
         assert coordinator is not None
         began = time.monotonic()
         reached("checkpoint.barrier")
-        reached("snapshot.barrier")
-        self._assembly.graph.ask(order.whole)
-        for edge in self._edges:
-            edge.send(Barrier(order.id))
-        state = self._assembly.graph.take_snapshots()
-        reached("snapshot.taken")
+        state = self._pipeline.snapshot(order.id, order.whole)
         asked = time.monotonic() - began
-        self._count_patterns()
-        sources = source_states(self._plan, self._sources.positions, [each.time.state() for each in self._intakes])
+        self._pipeline.count_patterns()
+        sources = source_states(self._plan, self._sources.positions, self._pipeline.times())
         store = coordinator.store
 
         def write() -> Part:
@@ -324,12 +285,6 @@ class LocalJob:
         reached("checkpoint.prepared")
         counters = counters_of(self.statistics)
         coordinator.set_front(order.id, Front(sources, sinks, counters, time.monotonic() - began))
-
-    def _drain(self) -> None:
-        """Let time come to its end, as if all sources had ended."""
-        for number, ended in enumerate(self._ended):
-            if not ended:
-                self._step(Ended(number, self._sources.now()))
 
     def _end(self, stop: Stop) -> None:
         """The loop has come to its end: take a last checkpoint where that is due."""
@@ -349,55 +304,7 @@ class LocalJob:
             self._take(order)
         time.sleep(_POLLING_SECONDS)
 
-    def _count_patterns(self) -> None:
-        running = [operator.stats for operator in self._assembly.matchers.values()]
-        self.statistics.set_patterns([self._before, *running])
-
-    def _step(self, entry: ReadChunk | Tick | Ended) -> None:
-        match entry:
-            case ReadChunk(number, chunk, now):
-                intake = self._intakes[number]
-                with self._decoding[f"{intake.stream.name}.in"].running():
-                    admitted = intake.admit(intake.decode(chunk), now)
-                self.statistics.count(chunk, admitted)
-                if admitted.bad:
-                    with self._writing_out.running():
-                        self._outlet.reject(admitted.bad)
-                if admitted.late is not None:
-                    self._deliver(admitted.late)
-                self._edges[number].send(admitted.batch)
-                self._tell_time(now)
-                self._advance(number)
-            case Tick(now, _):
-                self._tell_time(now)
-                for number, intake in enumerate(self._intakes):
-                    intake.time.tick(now)
-                    self._advance(number)
-            case Ended(number, _):
-                self._intakes[number].time.finish()
-                self._advance(number)
-                self._ended[number] = True
-                self._edges[number].send(EndOfInput())
-        with self._writing_out.running():
-            self._outlet.breathe(idle=is_lull(entry))
-
-    def _deliver(self, batch: Batch) -> None:
-        with self._writing_out.running():
-            self._outlet.deliver(batch)
-
     def _measure(self) -> Occupation:
-        busy = {SOURCES: self._sources.reading, **self._decoding, **self._assembly.working(), OUTPUT: self._writing_out}
-        held_up = dict.fromkeys(busy, self._writing_out.seconds) | {OUTPUT: 0.0}
+        busy = {SOURCES: self._sources.reading, **self._pipeline.busy}
+        held_up = dict.fromkeys(busy, self._pipeline.writing_out.seconds) | {OUTPUT: 0.0}
         return Occupation(times_of(self._running.seconds, {name: each.seconds for name, each in busy.items()}, held_up))
-
-    def _tell_time(self, now: int) -> None:
-        if self._plan.clocked:
-            for edge in self._edges:
-                if not edge.ended:
-                    edge.send(Clock(now))
-
-    def _advance(self, number: int) -> None:
-        watermark = min(self._intakes[number].time.watermark, MAX_TIME)
-        if watermark > self._sent[number]:
-            self._sent[number] = watermark
-            self._edges[number].send(Watermark(watermark))

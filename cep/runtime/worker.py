@@ -29,10 +29,11 @@ from ostinato.cep.runtime import frames, wire
 from ostinato.cep.runtime.assembly import Assembly, assemble
 from ostinato.cep.runtime.heartbeats import Watch
 from ostinato.cep.runtime.intake import Admitted, Decoded, Intake
-from ostinato.cep.runtime.job import Definition, make_intakes
+from ostinato.cep.runtime.job import Definition
 from ostinato.cep.runtime.occupation import EXCHANGE, Meter
 from ostinato.cep.runtime.packing import unpack_chunk
 from ostinato.cep.runtime.partition import Partitioner, owned_groups
+from ostinato.cep.runtime.pipeline import make_intakes
 from ostinato.cep.runtime.slots import Slots
 from ostinato.cep.runtime.snapshots import StoreSpec
 from ostinato.cep.runtime.wire import Kind, Pieces, Wire
