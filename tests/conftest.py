@@ -8,12 +8,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
 
-from tests.services import Proxy, RedisServer, RedisServers, redis_server
+from tests.kafka_clients import Kafka
+from tests.kafka_install import installed
+from tests.kafka_services import KafkaBrokers, shared_broker
+from tests.services import Proxy, RedisServer, RedisServers, docker_answers, redis_server
 
 WARMING = """
 stream events (k string key, ts timestamp(ms) time, v int, w string) from file 'events.jsonl'
@@ -42,6 +45,19 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=600)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fetch what a Kafka runs with before the tests that want one, whose time is limited, begin."""
+    wanted = any("shared_kafka" in names or "kafka_brokers" in names for names in map(_fixtures, session.items))
+    if wanted and not session.config.option.collectonly and not docker_answers():
+        # the tests themselves fail with what is missing
+        with suppress(RuntimeError):
+            installed()
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return getattr(item, "fixturenames", [])
+
+
 @pytest.fixture(scope="session")
 def shared_redis() -> Iterator[RedisServer]:
     """One Redis for all tests of a process, with what checkpoints want of it."""
@@ -68,3 +84,24 @@ def redis_proxy(redis: RedisServer) -> Iterator[Proxy]:
     """The Redis behind something that can be slow."""
     with closing(Proxy(redis.port)) as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="session")
+def shared_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """One Kafka for all tests of all processes of a run."""
+    folder = tmp_path_factory.getbasetemp()
+    with shared_broker(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) as broker:
+        yield broker
+
+
+@pytest.fixture
+def kafka(shared_kafka: Kafka) -> Kafka:
+    """The same; a test uses topics and groups with names of its own (`Kafka.unique`)."""
+    return shared_kafka
+
+
+@pytest.fixture
+def kafka_brokers() -> Iterator[KafkaBrokers]:
+    """Starts brokers for one test, which may configure, kill and restart them."""
+    with ExitStack() as stack:
+        yield KafkaBrokers(stack)
