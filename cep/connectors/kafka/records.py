@@ -1,0 +1,373 @@
+"""Fetched records as columns: where each one's key, value and headers lie in one buffer of bytes.
+
+A record never becomes a Python object here. Batches of message format 2, which every broker since 0.11 writes, are
+taken apart by kernels; older ones by aiokafka's own parser.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ostinato.cep.batch import IntArray
+from ostinato.cep.connectors.base import SLACK, Bytes, SourceError
+from ostinato.cep.connectors.kafka import records_kernel as kernel
+from ostinato.cep.connectors.kafka.options import Isolation
+from ostinato.cep.jit import kernels
+from ostinato.cep.strings import plain
+
+Headers: TypeAlias = list[tuple[str, bytes | None]]
+
+_CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
+_LEAST_RECORD = 7
+"""Bytes of the smallest record there is: one for its length, one for its attributes, and for five numbers."""
+_POLYNOMIAL = 0x82F63B78
+"""CRC-32C's, its bits in reverse."""
+_DAMAGE = {
+    kernel.TOO_SHORT: "its batch is shorter than the head of one",
+    kernel.UNKNOWN_FORMAT: "its batch is of a message format that is not known here",
+    kernel.WRONG_CHECKSUM: "its batch is not what its checksum was taken of",
+    kernel.WRONG_COUNT: "its batch does not hold the number of records that it says",
+    kernel.WRONG_RECORD: "a record of its batch has lengths that do not agree",
+    kernel.WRONG_OFFSET: "the offsets of its batch do not ascend",
+}
+_COLUMNS = (
+    "offset", "timestamp", "key_begin", "key_length", "value_begin", "value_length", "headers_begin", "headers_end",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class RecordBlock:
+    """Records of one partition, in the order of their offsets.
+
+    Attributes:
+        topic: where they are from.
+        partition: where they are from.
+        data: uint8, the bytes that keys, values and headers lie in, and at least `SLACK` zeros behind them.
+        offset: int64[records]. There may be gaps: aborted, compacted.
+        timestamp: int64[records], epoch ms; -1 where the producer gave none.
+        key_begin, key_length: int64[records]; a length of -1 is null.
+        value_begin, value_length: as of the keys.
+        headers_begin, headers_end: int64[records]: their number and they themselves, as in the protocol.
+        next_offset: where reading goes on: behind the last record, and behind all that is not shown (aborted records,
+            marks of transactions), so it may be further than `offset` says, also of a block without records.
+        size: bytes of the records, after decompression.
+    """
+
+    topic: str
+    partition: int
+    data: Bytes
+    offset: IntArray
+    timestamp: IntArray
+    key_begin: IntArray
+    key_length: IntArray
+    value_begin: IntArray
+    value_length: IntArray
+    headers_begin: IntArray
+    headers_end: IntArray
+    next_offset: int
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+    @staticmethod
+    def empty(topic: str, partition: int, next_offset: int) -> RecordBlock:
+        """No records, but a place to go on."""
+        none = [np.empty(0, np.int64) for _ in _COLUMNS]
+        return _block(topic, partition, np.zeros(SLACK, np.uint8), none, next_offset, 0)
+
+    def before(self, offset: int) -> RecordBlock:
+        """The records below an offset; where that leaves some out, reading goes on there."""
+        if offset >= self.next_offset:
+            return self
+        rows = int(np.searchsorted(self.offset, offset))
+        size = self.size if rows == len(self) else self.size * rows // len(self)
+        columns = [getattr(self, name)[:rows] for name in _COLUMNS]
+        return _block(self.topic, self.partition, self.data, columns, offset, size)
+
+    def key(self, row: int) -> bytes | None:
+        """The key of a record."""
+        return self._cut(self.key_begin[row], self.key_length[row])
+
+    def value(self, row: int) -> bytes | None:
+        """The value of a record; None is a tombstone."""
+        return self._cut(self.value_begin[row], self.value_length[row])
+
+    def headers(self, row: int) -> Headers:
+        """The headers of a record in their order; names may come more than once. A name that is not UTF-8 has
+        replacement characters."""
+        raw = self.data[self.headers_begin[row] : self.headers_end[row]].tobytes()
+        count, at = _varint(raw, 0)
+        found: Headers = []
+        for _ in range(count):
+            size, at = _varint(raw, at)
+            name = raw[at : at + size].decode("utf-8", "replace")
+            size, at = _varint(raw, at + size)
+            found.append((name, None if size < 0 else raw[at : at + size]))
+            at += max(size, 0)
+        return found
+
+    def _cut(self, begin: int, length: int) -> bytes | None:
+        return None if length < 0 else self.data[begin : begin + length].tobytes()
+
+
+def _block(topic: str, partition: int, data: Bytes, columns: Any, next_offset: int, size: int) -> RecordBlock:
+    """A block of these arrays, in the order of `_COLUMNS`."""
+    named: dict[str, Any] = dict(zip(_COLUMNS, columns, strict=True))
+    return RecordBlock(topic, partition, data, **named, next_offset=next_offset, size=size)
+
+
+def concat(blocks: Sequence[RecordBlock]) -> RecordBlock:
+    """Blocks of one partition that follow one another, as one."""
+    if len(blocks) == 1:
+        return blocks[0]
+    base = np.cumsum([0, *(len(block.data) for block in blocks)])
+    columns = []
+    for name in _COLUMNS:
+        moved = name not in ("offset", "timestamp", "key_length", "value_length")
+        parts = [getattr(block, name) + (base[i] if moved else 0) for i, block in enumerate(blocks)]
+        columns.append(np.concatenate(parts))
+    data = np.concatenate([block.data for block in blocks])
+    first, last = blocks[0], blocks[-1]
+    size = sum(block.size for block in blocks)
+    return _block(first.topic, first.partition, data, columns, last.next_offset, size)
+
+
+def take_apart(
+    topic: str,
+    partition: int,
+    data: bytes,
+    fetch_offset: int,
+    aborted: Sequence[tuple[int, int]] | None,
+    isolation: Isolation,
+) -> RecordBlock:
+    """The records of a fetched partition from `fetch_offset` on. What is cut off at the end is left for the next fetch.
+
+    Args:
+        topic: where it is from.
+        partition: where it is from.
+        data: batches as a broker sent them.
+        fetch_offset: what was asked for; batches may begin before it.
+        aborted: producer and first offset of each aborted transaction among them.
+        isolation: whether their records are left out.
+
+    Raises:
+        SourceError: a batch is damaged.
+    """
+    held = plain(np.frombuffer(data, np.uint8))
+    work = kernels(kernel)
+    batches = np.zeros((work.count_batches(held, len(held)), kernel.BATCH_COLUMNS), np.int64)
+    wrong, batch, at = work.scan_batches(held, len(batches), _checksums(), batches)
+    if wrong == kernel.OLD_FORMAT:
+        return _with_old(topic, partition, data, fetch_offset, aborted, isolation)
+    if wrong != kernel.SOUND:
+        raise _damaged(topic, partition, int(at), _DAMAGE[wrong])
+    if not len(batches):
+        return RecordBlock.empty(topic, partition, fetch_offset)
+    buffer = _bodies(topic, partition, held, batches)
+    bodies = batches[:, kernel.BODY_END] - batches[:, kernel.BODY]
+    impossible = np.flatnonzero(batches[:, kernel.COUNT] > bodies // _LEAST_RECORD)
+    if len(impossible):
+        at = batches[impossible[0], kernel.BASE_OFFSET]
+        raise _damaged(topic, partition, int(at), _DAMAGE[kernel.WRONG_COUNT])
+    committed = isolation == "read_committed"
+    transactions = sorted(aborted or (), key=lambda each: each[1]) if committed else []
+    gone = np.array(transactions, np.int64).reshape(-1, 2)
+    columns = np.empty((len(_COLUMNS), int(batches[:, kernel.COUNT].sum())), np.int64)
+    with np.errstate(over="ignore"):
+        rows, size, wrong, batch = work.parse_records(
+            buffer, batches, fetch_offset, committed,
+            gone[:, 0].copy(), gone[:, 1].copy(), np.zeros(len(gone), np.int64), *columns,
+        )  # fmt: skip
+    if wrong != kernel.SOUND:
+        raise _damaged(topic, partition, int(batches[batch, kernel.BASE_OFFSET]), _DAMAGE[wrong])
+    following = max(fetch_offset, int(batches[-1, kernel.NEXT_OFFSET]))
+    return _block(topic, partition, buffer, columns[:, :rows], following, int(size))
+
+
+def warm() -> None:
+    """Have the kernels compiled, for whom that must not happen while others wait."""
+    take_apart("", 0, b"", 0, None, "read_committed")
+    take_apart("", 0, _smallest(), 0, [(0, 0)], "read_committed")
+
+
+def _smallest() -> bytes:
+    """A batch with one record."""
+    from aiokafka.record.default_records import DefaultRecordBatchBuilder
+
+    builder = DefaultRecordBatchBuilder(
+        magic=2, compression_type=0, is_transactional=0, producer_id=-1, producer_epoch=-1, base_sequence=-1,
+        batch_size=1024,
+    )  # fmt: skip
+    builder.append(0, 0, None, b"", [])
+    return bytes(builder.build())
+
+
+def _bodies(topic: str, partition: int, held: Bytes, batches: IntArray) -> Bytes:
+    """All bodies in one buffer, decompressed, and with `SLACK` behind; `batches` gets where they are in it."""
+    compressed = np.flatnonzero(batches[:, kernel.ATTRIBUTES] & kernel.CODEC_BITS)
+    if not len(compressed):
+        buffer = np.empty(len(held) + SLACK, np.uint8)
+        buffer[: len(held)] = held
+        buffer[len(held) :] = 0
+        return buffer
+    pieces: list[Any] = []
+    end = 0
+    memory = held.data
+    for batch in batches:
+        piece: Any = memory[batch[kernel.BODY] : batch[kernel.BODY_END]]
+        codec = int(batch[kernel.ATTRIBUTES]) & kernel.CODEC_BITS
+        if codec:
+            piece = _decompressed(topic, partition, int(batch[kernel.BASE_OFFSET]), codec, piece)
+        pieces.append(piece)
+        batch[kernel.BODY], batch[kernel.BODY_END] = end, end + len(piece)
+        end += len(piece)
+    pieces.append(bytes(SLACK))
+    return np.frombuffer(bytearray().join(pieces), np.uint8)
+
+
+def _decompressed(topic: str, partition: int, offset: int, codec: int, body: memoryview) -> bytes:
+    from aiokafka import codec as codecs
+
+    if codec >= len(_CODECS):
+        raise _damaged(topic, partition, offset, f"its batch is compressed in a way that is not known here ({codec})")
+    name = _CODECS[codec]
+    try:
+        return bytes(getattr(codecs, f"{name}_decode")(body.tobytes()))
+    except Exception as error:  # each library has errors of its own
+        raise _damaged(topic, partition, offset, f"its batch cannot be decompressed ({name}): {error}") from error
+
+
+def _damaged(topic: str, partition: int, offset: int, why: str) -> SourceError:
+    return SourceError(
+        f"topic {topic}, partition {partition}: cannot read what is at offset {offset}: {why}; look at the broker's "
+        "log files (kafka-dump-log.sh), or begin behind it"
+    )
+
+
+def _with_old(
+    topic: str,
+    partition: int,
+    data: bytes,
+    fetch_offset: int,
+    aborted: Sequence[tuple[int, int]] | None,
+    isolation: Isolation,
+) -> RecordBlock:
+    """What begins with messages of formats 0 and 1, or has them further on (a log that an upgrade went through)."""
+    blocks = []
+    for old, begin, end in _runs(data):
+        if old:
+            _check_old(topic, partition, data[begin:end])
+            blocks.append(_by_aiokafka(topic, partition, data[begin:end], fetch_offset))
+        else:
+            blocks.append(take_apart(topic, partition, data[begin:end], fetch_offset, aborted, isolation))
+        fetch_offset = blocks[-1].next_offset
+    return concat(blocks)
+
+
+def _runs(data: bytes) -> list[tuple[bool, int, int]]:
+    """Whole batches, those of old formats and others apart: (are they old, begin, end)."""
+    runs: list[tuple[bool, int, int]] = []
+    at = 0
+    while at + kernel.LOG_HEAD <= len(data):
+        end = at + kernel.LOG_HEAD + int.from_bytes(data[at + 8 : at + kernel.LOG_HEAD], "big", signed=True)
+        if not at + kernel.OLD_HEAD <= end <= len(data):
+            break
+        old = data[at + kernel.MAGIC] < 2
+        if runs and runs[-1][0] == old:
+            runs[-1] = (old, runs[-1][1], end)
+        else:
+            runs.append((old, at, end))
+        at = end
+    return runs
+
+
+def _check_old(topic: str, partition: int, data: bytes) -> None:
+    """Compare the checksums of messages of formats 0 and 1 before they are parsed: aiokafka does so behind it."""
+    at = 0
+    while at < len(data):
+        end = at + kernel.LOG_HEAD + int.from_bytes(data[at + 8 : at + kernel.LOG_HEAD], "big")
+        check = int.from_bytes(data[at + kernel.LOG_HEAD : at + kernel.MAGIC], "big")
+        if zlib.crc32(data[at + kernel.MAGIC : end]) != check:
+            offset = int.from_bytes(data[at : at + 8], "big", signed=True)
+            raise _damaged(topic, partition, offset, _DAMAGE[kernel.WRONG_CHECKSUM])
+        at = end
+
+
+def _by_aiokafka(topic: str, partition: int, data: bytes, fetch_offset: int) -> RecordBlock:
+    """Messages of formats 0 and 1, slowly: all are Python objects. They know nothing of transactions."""
+    from aiokafka.consumer.fetcher import READ_UNCOMMITTED, PartitionRecords
+    from aiokafka.errors import KafkaError
+    from aiokafka.record.memory_records import MemoryRecords
+    from aiokafka.structs import TopicPartition
+
+    # Messages of format 0 have no time.
+    place = TopicPartition(topic, partition)
+    source = PartitionRecords(place, MemoryRecords(data), [], fetch_offset, None, None, True, READ_UNCOMMITTED)
+    buffer = bytearray()
+    columns: list[list[int]] = []
+    try:
+        for record in source:
+            row = [record.offset, -1 if record.timestamp is None else record.timestamp]
+            for text in (record.key, record.value):
+                row += [len(buffer), -1 if text is None else len(text)]
+                buffer += text or b""
+            row.append(len(buffer))
+            buffer += _pack(record.headers)
+            row.append(len(buffer))
+            columns.append(row)
+    except (KafkaError, ValueError, IndexError) as error:
+        raise _damaged(topic, partition, source.next_fetch_offset, str(error) or type(error).__name__) from error
+    size = len(buffer)
+    held = np.frombuffer(buffer + bytes(SLACK), np.uint8)
+    table = np.array(columns, np.int64).reshape(-1, len(_COLUMNS)).T.copy()
+    return _block(topic, partition, held, table, source.next_fetch_offset, size)
+
+
+def _pack(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
+    """Headers as they are in a record of format 2."""
+    from aiokafka.record.util import encode_varint
+
+    packed = bytearray()
+    encode_varint(len(headers), packed.append)
+    for name, value in headers:
+        encoded = name.encode()
+        encode_varint(len(encoded), packed.append)
+        packed += encoded
+        encode_varint(-1 if value is None else len(value), packed.append)
+        packed += value or b""
+    return bytes(packed)
+
+
+def _varint(raw: bytes, at: int) -> tuple[int, int]:
+    """The number there and where it ends."""
+    value = shift = 0
+    while True:
+        byte = raw[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return (value >> 1) ^ -(value & 1), at
+        shift += 7
+
+
+@cache
+def _checksums() -> npt.NDArray[np.uint64]:
+    """The tables for CRC-32C of eight bytes at a time. uint64[8 * 256]"""
+    tables = np.zeros((8, 256), np.uint64)
+    for byte in range(256):
+        value = byte
+        for _ in range(8):
+            value = value >> 1 ^ (_POLYNOMIAL if value & 1 else 0)
+        tables[0, byte] = value
+    for step in range(1, 8):
+        before = tables[step - 1]
+        tables[step] = tables[0][before & 0xFF] ^ (before >> np.uint64(8))
+    return tables.reshape(-1)
