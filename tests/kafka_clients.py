@@ -19,6 +19,8 @@ Headers = tuple[tuple[str, bytes], ...]
 
 _ANSWER_SECONDS = 60.0
 """How long a broker may take that is busy, or just begins."""
+_MARKER_SECONDS = 5.0
+"""How long it is waited for the end of a transaction that is committed already."""
 
 
 class Given(NamedTuple):
@@ -88,7 +90,9 @@ class Kafka:
     def produce(self, topic: str, records: Iterable[tuple[Any, ...]], transaction: Transaction | None = None) -> None:
         """Append records, each a `Given` or a tuple of as many of its fields as are wanted.
 
-        `transaction`: they are all of one that is committed or aborted; otherwise they are in none.
+        `transaction`: they are all of one that is committed or aborted; otherwise they are in none. It is waited until
+        they can be read, or passed over, by read_committed; but not for long, as a transaction of somebody else may be
+        open before them.
         """
         _run(self._produce(topic, [Given(*record) for record in records], transaction))
 
@@ -101,7 +105,9 @@ class Kafka:
     ) -> list[Record]:
         """What stands in a topic now, by partition and offset.
 
-        `until`: partition -> offset to end before, that may have to be waited for; without it, what there is.
+        `until`: partition -> offset to end before, that may have to be waited for; without it, what can be read now.
+        The marker that ends a transaction comes a little after the answer to its producer: who reads what has just been
+        committed says ``until=kafka.end_offsets(topic)``.
         `start`: partition -> offset to begin with; without it, the first there is.
         """
         return _run(self._read(topic, isolation, until, start or {}))
@@ -176,12 +182,19 @@ class Kafka:
         try:
             if transaction:
                 await producer.begin_transaction()
-            await _send(producer, topic, records)
+            written = await _send(producer, topic, records)
             if transaction:
-                await producer.flush()
                 await (producer.commit_transaction() if transaction == "commit" else producer.abort_transaction())
         finally:
             await producer.stop()
+        if transaction:
+            async with self._consumer("read_committed") as consumer:
+                deadline = asyncio.get_running_loop().time() + _MARKER_SECONDS
+                while asyncio.get_running_loop().time() < deadline:
+                    ends = await consumer.end_offsets(list(written))
+                    if all(ends[tp] > offset for tp, offset in written.items()):
+                        break
+                    await asyncio.sleep(0.01)
 
     async def _read(
         self, topic: str, isolation: Isolation, until: Mapping[int, int] | None, start: Mapping[int, int]
@@ -260,8 +273,14 @@ class Kafka:
         return sorted(each["partition"] for each in found.get(topic, ()) if each["leader"] >= 0)
 
 
-async def _send(producer: Any, topic: str, records: list[Given]) -> None:
-    """Append in batches that are built here: a tenth of the time that `send` takes for each record."""
+async def _send(producer: Any, topic: str, records: list[Given]) -> dict[Any, int]:
+    """Append in batches that are built here: a tenth of the time that `send` takes for each record.
+
+    Returns:
+        partition -> an offset among them, in the last batch.
+    """
+    from aiokafka import TopicPartition
+
     known = sorted(await producer.partitions_for(topic))
     batches: dict[int, Any] = {}
     sent = []
@@ -278,7 +297,11 @@ async def _send(producer: Any, topic: str, records: list[Given]) -> None:
                 raise AssertionError("a record is larger than a batch may be")
     for partition, batch in batches.items():
         sent.append(await producer.send_batch(batch, topic, partition=partition))
-    await asyncio.gather(*sent)
+    written: dict[Any, int] = {}
+    for metadata in await asyncio.gather(*sent):
+        tp = TopicPartition(metadata.topic, metadata.partition)
+        written[tp] = max(written.get(tp, -1), metadata.offset)
+    return written
 
 
 @lru_cache(maxsize=1 << 16)

@@ -38,7 +38,7 @@ _POM = f"""\
     <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
   </dependencies>
 </project>
-"""  # noqa: E501
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,8 @@ def test_what_a_group_has_committed_and_what_it_has_yet_to_read(kafka: Kafka) ->
     assert kafka.committed(group) == {}
 
     async def commit() -> None:
-        async with AIOKafkaConsumer(bootstrap_servers=kafka.servers, group_id=group) as consumer:
+        options = {"bootstrap_servers": kafka.servers, "group_id": group, "enable_auto_commit": False}
+        async with AIOKafkaConsumer(**options) as consumer:
             consumer.assign([TopicPartition(topic, 1)])
             await consumer.commit({TopicPartition(topic, 1): OffsetAndMetadata(3, "by hand")})
 
