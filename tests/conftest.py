@@ -15,7 +15,8 @@ import pytest
 
 from tests.kafka_clients import Kafka
 from tests.kafka_install import installed
-from tests.kafka_services import KafkaBrokers, shared_broker
+from tests.kafka_proxy import KafkaProxy
+from tests.kafka_services import KafkaBroker, KafkaBrokers, shared_broker
 from tests.services import Proxy, RedisServer, RedisServers, docker_answers, redis_server
 
 WARMING = """
@@ -105,3 +106,12 @@ def kafka_brokers() -> Iterator[KafkaBrokers]:
     """Starts brokers for one test, which may configure, kill and restart them."""
     with ExitStack() as stack:
         yield KafkaBrokers(stack)
+
+
+@pytest.fixture
+def proxied_kafka(kafka_brokers: KafkaBrokers) -> Iterator[tuple[KafkaBroker, KafkaProxy]]:
+    """A broker, for feeding and reading, and the proxy by which all others reach it (`KafkaProxy.servers`)."""
+    with closing(KafkaProxy()) as proxy:
+        broker = kafka_brokers(advertised=proxy.port)
+        proxy.target = broker.external_port
+        yield broker, proxy

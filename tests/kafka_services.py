@@ -9,8 +9,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,7 +25,7 @@ import pytest
 
 from tests.kafka_clients import Kafka, answers
 from tests.kafka_install import CLUSTER_ID, VERSION, alone, installed, locked, properties_text
-from tests.services import docker_answers, free_port
+from tests.services import docker_answers
 
 SETTINGS = {
     "num.partitions": "1",
@@ -67,8 +69,8 @@ class KafkaBroker(Kafka):
     """
 
     def __init__(self, advertised: int | None) -> None:
-        self.port = free_port()
-        self.external_port = free_port() if advertised is not None else 0
+        self.port = lasting_port()
+        self.external_port = lasting_port() if advertised is not None else 0
         self.start_seconds = 0.0
         super().__init__(f"127.0.0.1:{self.port}")
 
@@ -125,7 +127,7 @@ class LocalKafka(KafkaBroker):
         super().__init__(advertised)
         self._folder = Path(tempfile.mkdtemp(prefix="ostinato-kafka-"))
         self._process: subprocess.Popen[bytes] | None = None
-        basis = self._listeners(alone(self._folder / "data", self.port, free_port()), advertised, "127.0.0.1")
+        basis = self._listeners(alone(self._folder / "data", self.port, lasting_port()), advertised, "127.0.0.1")
         self._properties = self._folder / "server.properties"
         self._properties.write_text(properties_text({**basis, **SETTINGS, **(config or {})}))
 
@@ -194,7 +196,7 @@ class DockerKafka(KafkaBroker):
         from testcontainers.core.container import DockerContainer
 
         super().__init__(advertised)
-        basis = alone(Path("/tmp/kraft-combined-logs"), self.port, free_port())
+        basis = alone(Path("/tmp/kraft-combined-logs"), self.port, lasting_port())
         basis["listeners"] = basis["listeners"].replace(f"DIRECT://127.0.0.1:{self.port}", f"DIRECT://:{self.port}")
         self._container = DockerContainer(_IMAGE).with_env("CLUSTER_ID", CLUSTER_ID)
         for name, value in {**self._listeners(basis, advertised, ""), **SETTINGS, **(config or {})}.items():
@@ -233,6 +235,14 @@ class DockerKafka(KafkaBroker):
         container = self._container.get_wrapped_container()
         container.reload()
         return None if container.status == "running" else container.logs(tail=50).decode(errors="replace")
+
+
+def lasting_port() -> int:
+    """A port that nobody listens to, nor is given by the system to a client while the broker is down."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with suppress(OSError), closing(socket.create_server(("127.0.0.1", port))):
+            return port
 
 
 @contextmanager
