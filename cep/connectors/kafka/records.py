@@ -42,7 +42,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class RecordBlock:
     """Records of one partition, in the order of their offsets.
 
@@ -77,6 +77,9 @@ class RecordBlock:
     def __len__(self) -> int:
         return len(self.offset)
 
+    def __repr__(self) -> str:
+        return f"<{len(self)} records of {self.topic}/{self.partition} before offset {self.next_offset}>"
+
     @staticmethod
     def empty(topic: str, partition: int, next_offset: int) -> RecordBlock:
         """No records, but a place to go on."""
@@ -91,6 +94,13 @@ class RecordBlock:
         size = self.size if rows == len(self) else self.size * rows // len(self)
         columns = [getattr(self, name)[:rows] for name in _COLUMNS]
         return _block(self.topic, self.partition, self.data, columns, offset, size)
+
+    def after(self, offset: int) -> RecordBlock:
+        """The records from an offset on: what `before` leaves out."""
+        rows = int(np.searchsorted(self.offset, offset))
+        size = 0 if rows == len(self) else self.size - self.size * rows // len(self)
+        columns = [getattr(self, name)[rows:] for name in _COLUMNS]
+        return _block(self.topic, self.partition, self.data, columns, max(offset, self.next_offset), size)
 
     def key(self, row: int) -> bytes | None:
         """The key of a record."""
