@@ -19,6 +19,7 @@ _COMMANDS = {
     "state": "show what is in checkpoints and savepoints",
     "check": "say everything that is wrong with programs",
     "fmt": "write programs in the standard form",
+    "doctor": "examine Kafka, Redis, disk and machine for a job, and say what to change",
     "explain": "show what becomes of a pattern: automaton and conditions",
 }
 

@@ -12,6 +12,7 @@ FAILED = 6
 STATE = 7
 JOB = 8
 CANCELED = 9
+UNFIT = 10
 INTERRUPTED = 130
 TERMINATED = 143
 CLOSED_PIPE = 141
@@ -27,6 +28,7 @@ MEANINGS = {
     STATE: "checkpoints or a savepoint cannot be used: damaged, another job's, not there, or out of reach",
     JOB: "there is no such running job, or it did not do what it was asked",
     CANCELED: "cancelled by `ostinato cancel`; what came since the last checkpoint is not published",
+    UNFIT: "`doctor` found an error: a service is out of reach, or not set up for what the job promises",
     INTERRUPTED: "interrupted (Ctrl-C)",
     CLOSED_PIPE: "whoever read the output has closed it; nothing is said",
     TERMINATED: "stopped by SIGTERM (with checkpoints: after a last one)",

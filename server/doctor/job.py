@@ -49,7 +49,7 @@ class Job:
     """What there is to know of a job; without a program: next to nothing.
 
     Attributes:
-        name: of the job: its consumer group, and the begin of its transactional ids.
+        name: of the job: also its consumer group.
         program: the file; None: none was given, and only the services are looked at.
         sources, targets: what it reads from and writes to Kafka.
         others: the streams that come from or go to somewhere else.
@@ -77,6 +77,11 @@ class Job:
     @property
     def transactional(self) -> bool:
         return any(target.kafka.delivery == "exactly_once" for target in self.targets)
+
+    @property
+    def transactional_ids(self) -> str:
+        """What the transactional ids of its producers begin with; the number of a partition comes behind it."""
+        return f"ostinato.{self.name}."
 
     @property
     def delay_ms(self) -> int:

@@ -76,7 +76,7 @@ async def _gather(facts: KafkaFacts, settings: Mapping[str, Any]) -> KafkaFacts:
         except (KafkaError, OSError, AssertionError, ValueError) as error:
             # the client keeps the reason to itself, and tells only its log
             reason = next((line for line in reversed(said) if line), "") or str(error) or type(error).__name__
-            return replace(facts, unreachable=reason)
+            return replace(facts, unreachable=_plainer(reason))
 
 
 class _Cluster:
@@ -267,7 +267,7 @@ class _Cluster:
         """
         if not facts.job.transactional:
             return {}
-        name = f"{facts.job.name}.0"
+        name = f"{facts.job.transactional_ids}0"
         request = AddPartitionsToTxnRequest(name, _NOBODY, 0, [(facts.outputs[0], [0])])
         answer = await self._ask(self._nodes[0], request, "transactional ids")
         codes = [code for _, partitions in answer.errors for _, code in partitions] if answer is not None else []
@@ -321,6 +321,16 @@ def _completed(found: OpenTransaction, known: Any, name: str, number: int) -> Op
     if not any(topic == name and number in numbers for topic, numbers, _ in topics):
         return replace(found, id=id_, state=f"{state} without this partition")
     return replace(found, id=id_, state=state, timeout_ms=timeout_ms, started_ms=started_ms)
+
+
+def _plainer(reason: str) -> str:
+    """What the client says, without where it says it."""
+    reason = re.sub(r'^Unable connect to "[^"]*": ', "", reason)
+    if reason.endswith(" closed"):
+        return "it closes the connection: is it a Kafka, and is security_protocol that of its listener?"
+    if not reason or "TimeoutError" in reason or "RequestTimedOut" in reason:
+        return f"it takes the connection, and does not answer within {TIMEOUT_SECONDS:g} s"
+    return reason
 
 
 @contextmanager

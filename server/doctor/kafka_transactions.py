@@ -15,6 +15,7 @@ MAX_TIMEOUT_MS: Final = 900_000
 """Kafka's own default of ``transaction.max.timeout.ms``."""
 _GROUP_DENIED: Final = 30
 _ID_DENIED: Final = 53
+_PREFIXED: Final = "--resource-pattern-type prefixed"
 
 
 def hanging(facts: KafkaFacts) -> Iterator[Finding]:
@@ -99,9 +100,7 @@ def allowed(facts: KafkaFacts) -> Iterator[Finding]:
                 f"transactional id {name}",
                 "the user may not Write",
                 "its producers are refused, and nothing is delivered exactly once",
-                acl(
-                    facts, f"--transactional-id {facts.job.name}. --resource-pattern-type prefixed", "Describe", "Write"
-                ),
+                acl(facts, f"{_PREFIXED} --transactional-id {facts.job.transactional_ids}", "Describe", "Write"),
             )
         else:
             yield ok(f"transactional id {name}", "the user may Write")
