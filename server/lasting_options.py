@@ -15,7 +15,6 @@ from ostinato.server.options import DURATION, SIZE
 if TYPE_CHECKING:
     from ostinato.cep.runtime.checkpoints import CheckpointOptions, Keep
     from ostinato.cep.runtime.job import StateBackend
-    from ostinato.cep.runtime.restarts import RestartStrategy
     from ostinato.cep.runtime.supervised import Resume
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,7 +38,8 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         ("--interval", "interval"),
         {
             "type": DURATION,
-            "help": "From the beginning of a checkpoint to that of the next, such as 500ms, 10s, 1min.  [default: 10s]",
+            "help": "From the beginning of a checkpoint to that of the next, such as 500ms, 10s, 1min.  [default: 10s; "
+            "between Kafka topics, from one commit to the next: 100ms]",
         },
     ),
     (
@@ -96,6 +96,14 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         },
     ),
     (
+        ("--on-lost-snapshot", "on_lost_snapshot"),
+        {
+            "type": click.Choice(["rebuild", "fail"]),
+            "help": "Of jobs between Kafka topics: where the snapshot of a committed offset is gone, rebuild the state "
+            "by reading input again without its output, or fail.  [default: rebuild]",
+        },
+    ),
+    (
         ("--name", "name"),
         {"metavar": "JOB", "help": "What the job is called.  [default: the program's name]"},
     ),
@@ -138,9 +146,11 @@ class Lasting:
         options: of checkpoints.
         start: what to do about checkpoints that are there.
         savepoint: where to go on from instead.
-        restart: what to do about failures.
-        durability: see `StoreOptions`.
+        restart: what to do about failures; see `restart_strategy`.
         state: where running state is held.
+        durability: see `StoreOptions`.
+        on_lost_snapshot: of jobs between topics, see there.
+        given_interval: what was said about the interval, ms; None: nothing.
     """
 
     name: str
@@ -149,9 +159,11 @@ class Lasting:
     options: CheckpointOptions
     start: Resume
     savepoint: str | None
-    restart: RestartStrategy
+    restart: str
     state: StateBackend
     durability: Literal["proven", "lowered"] = "proven"
+    on_lost_snapshot: Literal["rebuild", "fail"] = "rebuild"
+    given_interval: int | None = None
 
 
 def lasting(program: str, given: dict[str, Any]) -> Lasting:
@@ -192,6 +204,8 @@ def lasting(program: str, given: dict[str, Any]) -> Lasting:
         if value == 0:
             raise click.UsageError(f"{_written(option)} 0: it must take some time")
     defaults = CheckpointOptions()
+    restart = given["restart"] or (DEFAULT_RESTART if address is not None else "none")
+    restart_strategy(restart)
     return Lasting(
         _job_name(program, given["name"]),
         given["name"] is not None,
@@ -206,9 +220,11 @@ def lasting(program: str, given: dict[str, Any]) -> Lasting:
         ),
         "require" if given["resume"] else "if_any" if given["resume_if_any"] else "refuse",
         given["savepoint"],
-        restart_strategy(given["restart"] or (DEFAULT_RESTART if address is not None else "none")),
+        restart,
         StateBackend(given["state_backend"] or "memory", given["state_dir"], given["state_memory"]),
         given["durability"] or "proven",
+        given["on_lost_snapshot"] or "rebuild",
+        interval,
     )
 
 

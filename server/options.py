@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import click
-
-if TYPE_CHECKING:
-    _Number = click.ParamType[int]
-else:
-    _Number = click.ParamType
 
 
 def param_values(given: Iterable[str]) -> dict[str, str]:
@@ -29,7 +23,7 @@ def param_values(given: Iterable[str]) -> dict[str, str]:
     return values
 
 
-class Duration(_Number):
+class Duration(click.ParamType):
     """A span of time, as ``500ms``, ``10s`` or ``1min 30s``; milliseconds."""
 
     name = "duration"
@@ -48,7 +42,7 @@ class Duration(_Number):
             self.fail(f"{error}; write 500ms, 10s, 1min or 2h", param, ctx)
 
 
-class Size(_Number):
+class Size(click.ParamType):
     """A number of bytes, as ``512MiB`` or ``2GB``."""
 
     name = "size"

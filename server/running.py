@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import FrameType
 
 import click
@@ -22,6 +22,7 @@ from ostinato.cep.runtime.attempt import Attempt, Ending
 from ostinato.cep.runtime.commands import Commands
 from ostinato.cep.runtime.load import Loaded, LoadError, ProgramSpec, load
 from ostinato.cep.runtime.outputs import Outputs, StrictError
+from ostinato.cep.runtime.partitioned.program import has_topics, runs_by_partitions
 from ostinato.cep.runtime.plan import LATE, Plan
 from ostinato.cep.runtime.statistics import Statistics
 from ostinato.cep.runtime.stopping import Stop, StopRequested
@@ -33,6 +34,7 @@ from ostinato.server import exits
 from ostinato.server.console import Progress, as_json, summary
 from ostinato.server.lasting_options import Lasting
 from ostinato.server.presence import Presence
+from ostinato.server.restart_option import restart_strategy
 from ostinato.server.stores import close_stores, open_stores
 from ostinato.state.errors import StateError
 
@@ -43,7 +45,7 @@ class RunOptions:
 
     workers: int
     strict: bool
-    dead_letters: str
+    dead_letters: str | None
     late: str | None
     format: str | None
     limit: int | None
@@ -93,6 +95,10 @@ def _run(spec: ProgramSpec, options: RunOptions, stop: Stop) -> int:
     laid_out = _with_sources(loaded.plan)
     for stream in laid_out.sources:
         check_source(stream)
+    if has_topics(loaded.program.outputs) and runs_by_partitions(laid_out, loaded.program.outputs):
+        from ostinato.server.between_topics import run_between_topics, spec_of
+
+        return run_between_topics(spec_of(spec, options), loaded, options, stop)
     lasting = options.lasting
     progress = Progress(wanted=options.progress)
     checkpointing, savepoint = open_stores(lasting, spec)
@@ -100,7 +106,8 @@ def _run(spec: ProgramSpec, options: RunOptions, stop: Stop) -> int:
     progress.portion = _portion(readers)
     _refuse_overwriting(laid_out, loaded, options)
     room = Room(lambda: stop.requested, progress.say) if checkpointing is not None else None
-    letters = options.dead_letters
+    letters = options.dead_letters or f"{PurePath(spec.path).stem}.dead-letters.jsonl"
+    options = replace(options, dead_letters=letters)
     dead_letters = DeadLetters(letters) if room is None else TransactionalDeadLetters(letters, room)
     sinks = _sinks(loaded, laid_out, options, room)
     outputs = Outputs(
@@ -119,7 +126,7 @@ def _run(spec: ProgramSpec, options: RunOptions, stop: Stop) -> int:
         makes.make,
         outputs,
         checkpointing=checkpointing,
-        restarts=lasting.restart,
+        restarts=restart_strategy(lasting.restart),
         commands=commands,
         resume=lasting.start,
         savepoint=savepoint,
@@ -222,7 +229,7 @@ class _Jobs:
         self._workers = options.workers
         self._progress = progress
         self._presence = presence
-        self._announced = _Announcement(progress)
+        self._announced = Announcement(progress)
         self._is_watched = False
 
     def make(self, attempt: Attempt) -> RunningJob:
@@ -271,7 +278,7 @@ class _Jobs:
         )
 
 
-class _Announcement:
+class Announcement:
     """Says once that kernels are being compiled, and on a terminal which."""
 
     def __init__(self, progress: Progress) -> None:

@@ -147,6 +147,15 @@ class WatermarkGenerator:
                 state.idle = state.idle or now - state.active_at >= self.policy.idle_ms
             self._advance()
 
+    @property
+    def is_idle(self) -> bool:
+        """Has every split been silent for so long that none holds time back?"""
+        return all(state.idle for state in self._splits.values())
+
+    def lift(self, watermark: int) -> None:
+        """Time has come so far elsewhere, and nothing here holds it back."""
+        self.watermark = max(self.watermark, watermark)
+
     def state(self) -> dict[str, Any]:
         """Everything needed to go on elsewhere, as JSON values."""
         splits = [[number, s.max_time, s.active_at, s.idle] for number, s in self._splits.items()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -120,8 +119,7 @@ def command(
         sys.exit(exits.INPUT)
     from ostinato.server.running import RunOptions, run
 
-    letters = dead_letters or f"{PurePath(program).stem}.dead-letters.jsonl"
-    options = RunOptions(workers, strict, letters, late, form, limit, show, as_json, not no_progress, survival)
+    options = RunOptions(workers, strict, dead_letters, late, form, limit, show, as_json, not no_progress, survival)
     leave(run(spec, options))
 
 

@@ -38,8 +38,10 @@ class CheckpointStore(Protocol):
     def location(self) -> str:
         """Where it is, for opening it again (`ostinato.state.stores.open_store`); never to be shown."""
 
-    def acquire(self, owner: str) -> int:
+    def acquire(self, owner: str, *, seize: bool = False) -> int:
         """Become the owner; `owner` says who, for the messages of others. Returns the fencing token.
+
+        `seize`: also where somebody else is and lives, who is fenced off: something outside has decided that it is ours.
 
         Raises:
             OccupiedError: somebody else is, and lives; the message names them.

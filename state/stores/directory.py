@@ -69,13 +69,13 @@ class DirectoryStore:
 
     # Ownership
 
-    def acquire(self, owner: str) -> int:
+    def acquire(self, owner: str, *, seize: bool = False) -> int:
         if self._lock is not None:
             raise OccupiedError(f"{self.folder} is already owned by this process")
         with files.saying(f"cannot use {self.folder} for checkpoints"):
             files.make_folder(self.folder)
             self._refuse_foreign()
-            lock = self._take_lock()
+            lock = self._take_lock(seize=seize)
             try:
                 before = self._read_owner()
                 if before is not None and before.job != self._job:
@@ -254,8 +254,11 @@ class DirectoryStore:
                     "directory, or one that is not there yet"
                 )
 
-    def _take_lock(self) -> int:
+    def _take_lock(self, *, seize: bool = False) -> int:
         path = self.folder / LOCK
+        if seize:
+            # whoever holds the lock of the file before finds another token, and does nothing any more
+            path.unlink(missing_ok=True)
         while True:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:

@@ -114,7 +114,7 @@ class SavepointFolder:
 
     # What would change it
 
-    def acquire(self, owner: str) -> int:  # noqa: ARG002
+    def acquire(self, owner: str, *, seize: bool = False) -> int:  # noqa: ARG002
         self._refuse()
 
     def join(self, token: int) -> None:  # noqa: ARG002

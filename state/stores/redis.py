@@ -67,9 +67,9 @@ class RedisStore:
 
     # Ownership
 
-    def acquire(self, owner: str) -> int:
+    def acquire(self, owner: str, *, seize: bool = False) -> int:
         self._call(self._alone(self._session.examine))
-        self._call(self._lease.acquire(owner))
+        self._call(self._lease.acquire(owner, seize=seize))
         self._newest = max((entry.id for entry in self.entries()), default=None)
         return self._session.own()
 

@@ -37,8 +37,9 @@ class Lease:
         self._record = b""
         self._beating: asyncio.Task[None] | None = None
 
-    async def acquire(self, owner: str) -> None:
+    async def acquire(self, owner: str, *, seize: bool = False) -> None:
         """Become the owner, once the lease of one that is dead has run out; a dead process of this machine is seen.
+        `seize`: at once.
 
         Raises OccupiedError, StoreError.
         """
@@ -55,7 +56,7 @@ class Lease:
                 break
             _, record, held, left_ms = answer
             holder = owner_of(record)
-            if holder is not None and holder.has_ended():
+            if seize or (holder is not None and holder.has_ended()):
                 dead = held.decode()
                 continue
             # whoever lives refreshes the lease; one that only runs out was left behind

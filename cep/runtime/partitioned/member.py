@@ -1,0 +1,414 @@
+"""A member of the job's consumer group: it hears which partitions are its own, and reads them.
+
+All of it lives in one event loop, in a thread of its own: heartbeats go out however long a kernel computes. What it has
+to say goes into an inbox for the thread that computes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.protocol.group import HeartbeatRequest
+
+from ostinato.cep.connectors.base import ConnectorError, SourceError
+from ostinato.cep.connectors.kafka.consumer import BulkConsumer
+from ostinato.cep.connectors.kafka.errors import KafkaUnavailableError, explain
+from ostinato.cep.connectors.kafka.eventloop import EventLoop
+from ostinato.cep.connectors.kafka.producers import Offsets, PlainProducer, Producer, TransactionalProducer
+from ostinato.cep.runtime.partitioned.assignor import make_assignor
+from ostinato.cep.runtime.partitioned.position import Position
+from ostinato.cep.runtime.partitioned.setup import Setup
+from ostinato.cep.runtime.partitioned.takeover import Committed, LogEnds
+from ostinato.state.steps import reached
+
+if TYPE_CHECKING:
+    from ostinato.cep.connectors.kafka.records import RecordBlock
+
+_POLL_MS: Final = 100
+_RETRY_SECONDS: Final = 0.5
+_QUEUED_BYTES: Final = 16 << 20
+"""So much of one partition may wait to be computed; then it is read no further for now."""
+_REVOKE_PART: Final = 0.5
+"""So much of the time that a rebalance has is given to what was begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """These partition numbers are ours from now on, and no others."""
+
+    numbers: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """A rebalance begins: commit what was begun, then call `done`."""
+
+    done: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Records have come; `epoch` is that of `begin_reading`."""
+
+    number: int
+    topic: str
+    block: RecordBlock
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What should be read next is not there any more."""
+
+    number: int
+    topic: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The member cannot go on."""
+
+    error: BaseException
+
+
+News: TypeAlias = Assigned | Revoked | Fetched | Gone | Failed | None
+"""None: somebody wants to be looked after."""
+
+
+class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """One consumer of the group. Methods that are no coroutines may be called from any thread."""
+
+    def __init__(self, setup: Setup, announce: Callable[[str], None]) -> None:
+        self.inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
+        self.loop = EventLoop("kafka")
+        self._setup = setup
+        self._announce = announce
+        self._connection = setup.sources[0].connection
+        self._place = f"group {setup.job} at {self._connection.servers}"
+        self._owned: set[int] = set()
+        self._reading: dict[TopicPartition, int] = {}
+        self._paused: set[TopicPartition] = set()
+        self._ends: dict[TopicPartition, int] = {}
+        self._consumer: AIOKafkaConsumer | None = None
+        self._admin: AIOKafkaAdminClient | None = None
+        self._fetching: asyncio.Task[None] | None = None
+        self._queued: Callable[[int], int] = lambda _: 0
+
+    def start(self, queued: Callable[[int], int]) -> None:
+        """Join the group. `queued` says how many bytes of a partition wait. Raises ConnectorError."""
+        self._queued = queued
+        self.loop.call(self._start())
+
+    def close(self, *, leave: bool = True) -> None:
+        """Leave the group, or drop out of it without a word."""
+        try:
+            self.loop.call(self._stop(leave=leave), 30.0)
+        except TimeoutError:
+            self._announce(f"{self._place} did not let us go within 30 s")
+        finally:
+            self.loop.close()
+
+    # For tasks
+
+    def make_producer(self, number: int) -> Producer:
+        """Belongs to the loop."""
+        setup = self._setup
+        if setup.is_exact:
+            return TransactionalProducer(setup.producers, setup.transactional_id(number), setup.job)
+        return PlainProducer(setup.producers, f"output of partition {number}", self._commit_offsets)
+
+    async def confirm(self) -> None:
+        """Ask the group whether we are still in it: whoever has been paused for long must not fence off its heir.
+
+        Raises KafkaUnavailableError.
+        """
+        consumer = self._consumer
+        coordinator = None if consumer is None else consumer._coordinator
+        if coordinator is None or coordinator.generation < 0:
+            raise KafkaUnavailableError(f"{self._place}: we are no member at the moment")
+        request = HeartbeatRequest(coordinator.group_id, coordinator.generation, coordinator.member_id)
+        try:
+            answer = await coordinator._send_req(request)
+        except Exception as error:
+            raise explain(error, self._place) from error
+        if answer.error_code:
+            raise KafkaUnavailableError(f"{self._place}: the group is being rebalanced (code {answer.error_code})")
+
+    async def committed(self, number: int) -> Committed:
+        """What Kafka knows of a partition number. Raises ConnectorError, SnapshotError."""
+        assert self._admin is not None
+        own = self.topics_of(number)
+        topics = sorted({topic for each in own for topic in each})
+        places = [TopicPartition(topic, number) for topic in topics]
+        try:
+            found = await self._admin.list_consumer_group_offsets(self._setup.job, partitions=places)
+            logs = await self._log_ends(number, own)
+        except Exception as error:
+            raise explain(error, self._place) from error
+        offsets = {place.topic: held.offset for place, held in found.items() if held.offset >= 0}
+        kept = []
+        for place, held in found.items():
+            if held.offset >= 0:
+                what = f"topic {place.topic}, partition {number}, group {self._setup.job}"
+                kept.append(Position.decode(held.metadata, what))
+        return Committed(offsets, max(kept, key=lambda each: each.snapshot, default=None), logs)
+
+    def topics_of(self, number: int) -> list[list[str]]:
+        """The topics of each source that have this partition, by name."""
+        assert self._consumer is not None
+        cluster = self._consumer._client.cluster
+        found = []
+        for source in self._setup.sources:
+            if source.pattern is not None:
+                names = [topic for topic in cluster.topics() if re.fullmatch(source.pattern, topic)]
+            else:
+                names = list(source.topics)
+            found.append(sorted(name for name in names if number in (cluster.partitions_for_topic(name) or ())))
+        return found
+
+    def begin_reading(self, number: int, next_: dict[str, int], epoch: int) -> None:
+        """Let records come from these offsets on, by topic."""
+
+        def begin() -> None:
+            if self._consumer is None:
+                return
+            assigned = self._consumer.assignment()
+            for topic, offset in next_.items():
+                place = TopicPartition(topic, number)
+                if place in assigned:
+                    self._consumer.seek(place, offset)
+                    self._consumer.resume(place)
+                    self._paused.discard(place)
+                    self._reading[place] = epoch
+
+        self.loop.soon(begin)
+
+    def stop_reading(self, number: int) -> None:
+        """Let no more records of a partition come."""
+
+        def stop() -> None:
+            for place in [place for place in self._reading if place.partition == number]:
+                del self._reading[place]
+                if self._consumer is not None and place in self._consumer.assignment():
+                    self._consumer.pause(place)
+
+        self.loop.soon(stop)
+
+    def lag(self, number: int, next_: dict[str, int]) -> int:
+        """How many offsets lie between these and the ends, as far as they are known."""
+        ends = self._ends
+        return sum(max(0, ends.get(TopicPartition(topic, number), at) - at) for topic, at in next_.items())
+
+    async def job_watermark(self, own: dict[int, tuple[int, bool]]) -> int | None:
+        """The smallest watermark of all partitions that are not idle, as committed; None where there is none, or
+        somebody has not committed yet. `own`: number -> watermark and idleness of those that are here."""
+        assert self._admin is not None
+        assert self._consumer is not None
+        try:
+            found = await self._admin.list_consumer_group_offsets(self._setup.job)
+        except Exception as error:
+            raise explain(error, self._place) from error
+        known = dict(own)
+        for place, held in found.items():
+            if place.partition not in known:
+                position = Position.decode(held.metadata, self._place)
+                known[place.partition] = (position.watermark, position.idle)
+        wanted = {
+            number
+            for topic in self._consumer.subscription()
+            for number in self._consumer._client.cluster.partitions_for_topic(topic) or ()
+        }
+        if wanted - known.keys():
+            return None
+        return min((watermark for watermark, idle in known.values() if not idle), default=None)
+
+    def wake(self) -> None:
+        """Let the thread that computes look around."""
+        self.inbox.put(None)
+
+    # The group
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:  # noqa: ARG002 - all of them
+        """A rebalance begins: nothing is read any more, and what was begun is committed first."""
+        self._reading.clear()
+        if not self._owned:
+            return
+        done = asyncio.Event()
+        self.inbox.put(Revoked(lambda: self.loop.soon(done.set)))
+        budget = self._setup.sources[0].max_poll_interval_ms / 1000 * _REVOKE_PART
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(budget, 60.0)):
+                await done.wait()
+        reached("txn.revoked")
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        """Whoever takes a partition over says from where on it is to be read."""
+        assert self._consumer is not None
+        self._reading.clear()
+        self._paused.clear()
+        for place in assigned:
+            self._consumer.seek(place, 0)
+            self._consumer.pause(place)
+        self._owned.clear()
+        self._owned.update(place.partition for place in assigned)
+        self.inbox.put(Assigned(frozenset(self._owned)))
+
+    # The details
+
+    async def _start(self) -> None:
+        source = self._setup.sources[0]
+        given = self._connection.settings()
+        self._consumer = consumer = BulkConsumer(
+            **given,
+            group_id=self._setup.job,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level=source.isolation,
+            session_timeout_ms=source.session_timeout_ms,
+            heartbeat_interval_ms=source.heartbeat_interval_ms,
+            max_poll_interval_ms=source.max_poll_interval_ms,
+            fetch_max_bytes=source.fetch_max_bytes,
+            max_partition_fetch_bytes=source.max_partition_fetch_bytes,
+            fetch_max_wait_ms=source.fetch_max_wait_ms,
+            partition_assignment_strategy=[make_assignor(self._owned)],
+        )
+        self._admin = AIOKafkaAdminClient(**given)
+        try:
+            await self._admin.start()
+            await self._check_topics()
+            patterns = [each.pattern for each in self._setup.sources if each.pattern is not None]
+            if patterns:
+                named = [re.escape(topic) for each in self._setup.sources for topic in each.topics]
+                consumer.subscribe(pattern="|".join(f"(?:{each})$" for each in (*patterns, *named)), listener=self)
+            else:
+                topics = {topic for each in self._setup.sources for topic in each.topics}
+                consumer.subscribe(topics=sorted(topics), listener=self)
+            await consumer.start()
+        except BaseException as error:
+            await self._stop(leave=False)
+            if isinstance(error, Exception):
+                raise explain(error, self._place) from error
+            raise
+        self._fetching = asyncio.get_running_loop().create_task(self._fetch())
+
+    async def _check_topics(self) -> None:
+        """Raise where topics are missing, or do not go together."""
+        assert self._admin is not None
+        named = sorted({topic for source in self._setup.sources for topic in source.topics})
+        existing = set(await self._admin.list_topics())
+        missing = [topic for topic in named if topic not in existing]
+        if missing:
+            raise SourceError(
+                f"topic {', '.join(missing)} at {self._connection.servers}: there is no such topic; create it "
+                "(kafka-topics.sh --create), or check its name"
+            )
+        if len(named) > 1:
+            described = await self._admin.describe_topics(named)
+            counts = {each["topic"]: len(each["partitions"]) for each in described}
+            if len(set(counts.values())) > 1:
+                said = ", ".join(f"{topic} has {count}" for topic, count in sorted(counts.items()))
+                raise ConnectorError(
+                    f"topics that are read together need equally many partitions, so that a key is in the same one of "
+                    f"each: {said}. Add partitions, or let the smaller one be rekeyed (keying = 'rekey')"
+                )
+
+    async def _stop(self, *, leave: bool) -> None:
+        fetching, self._fetching = self._fetching, None
+        if fetching is not None:
+            fetching.cancel()
+            await asyncio.gather(fetching, return_exceptions=True)
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            if not leave and consumer._coordinator is not None:
+                consumer._coordinator.generation = -1
+            with suppress(Exception):
+                await consumer.stop()
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            with suppress(Exception):
+                await admin.close()
+
+    async def _fetch(self) -> None:
+        """Read what is ours, for as long as we live."""
+        consumer = self._consumer
+        assert consumer is not None
+        while True:
+            try:
+                self._hold_back(consumer)
+                found = await consumer.getmany(timeout_ms=_POLL_MS)
+            except asyncio.CancelledError:
+                raise
+            except NoOffsetForPartitionError:
+                continue  # of a partition that has just come, and that nobody reads yet
+            except OffsetOutOfRangeError as error:
+                for place, offset in dict(error.args[0]).items():
+                    self.inbox.put(Gone(place.partition, place.topic, offset))
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            except Exception as error:  # noqa: BLE001 - it is judged by whoever runs the job
+                said = explain(error, self._place)
+                if not isinstance(said, KafkaUnavailableError) and not getattr(error, "retriable", False):
+                    self.inbox.put(Failed(said))
+                    return
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            for place, blocks in found.items():
+                epoch = self._reading.get(place)
+                if epoch is None:
+                    continue
+                for block in blocks:
+                    self.inbox.put(Fetched(place.partition, place.topic, block, epoch))
+            self._note_ends(consumer)
+
+    def _hold_back(self, consumer: AIOKafkaConsumer) -> None:
+        """Pause partitions of which much waits, and let others go on."""
+        for place in self._reading:
+            queued = self._queued(place.partition)
+            if place not in self._paused and queued > _QUEUED_BYTES:
+                self._paused.add(place)
+                consumer.pause(place)
+            elif place in self._paused and queued < _QUEUED_BYTES // 2:
+                self._paused.discard(place)
+                consumer.resume(place)
+
+    def _note_ends(self, consumer: AIOKafkaConsumer) -> None:
+        ends = {}
+        for place in self._reading:
+            end = consumer.last_stable_offset(place)
+            if end is None or end < 0:
+                end = consumer.highwater(place)
+            if end is not None and end >= 0:
+                ends[place] = end
+        self._ends = ends
+
+    async def _log_ends(self, number: int, own: Sequence[Sequence[str]]) -> dict[str, LogEnds]:
+        consumer = self._consumer
+        assert consumer is not None
+        places = sorted({TopicPartition(topic, number) for each in own for topic in each})
+        first = await consumer.beginning_offsets(places)
+        end = await consumer.end_offsets(places)
+        starts: dict[str, int] = {}
+        for source, topics in zip(self._setup.sources, own, strict=True):
+            for topic in topics:
+                place = TopicPartition(topic, number)
+                if isinstance(source.start, int):
+                    found = (await consumer.offsets_for_times({place: source.start}))[place]
+                    starts[topic] = end[place] if found is None else found.offset
+                else:
+                    starts[topic] = first[place] if source.start == "earliest" else end[place]
+        return {place.topic: LogEnds(first[place], end[place], starts[place.topic]) for place in places}
+
+    async def _commit_offsets(self, offsets: Offsets) -> None:
+        assert self._consumer is not None
+        await self._consumer.commit({TopicPartition(*place): held for place, held in offsets.items()})

@@ -1,0 +1,238 @@
+"""A worker of a job between topics: one member of the consumer group, and the partitions that it is given."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Final
+
+from ostinato.cep.connectors.kafka.errors import KafkaUnavailableError
+from ostinato.cep.runtime.partitioned.member import Assigned, Failed, Fetched, Gone, Member, News, Revoked
+from ostinato.cep.runtime.partitioned.setup import Setup
+from ostinato.cep.runtime.partitioned.task import Phase, Task
+from ostinato.cep.runtime.statistics import Statistics
+from ostinato.cep.runtime.stopping import Stop
+
+_NAP_SECONDS: Final = 0.02
+"""How long the inbox is waited for where nothing is due."""
+_STEPS: Final = 4
+"""So many blocks go through before the inbox is looked at again."""
+_LOOK_SECONDS: Final = 1.0
+"""How often time of idle partitions, and partitions that do not move, are looked after."""
+_STOP_SECONDS: Final = 30.0
+_STATISTICS_SECONDS: Final = 0.2
+_WARNINGS: Final = 2
+"""A partition that does not move is said so many times before it is taken over anew."""
+
+
+def quiet_clients() -> None:
+    """Keep aiokafka's own log messages to itself: what matters is said by whoever it matters to."""
+    log = logging.getLogger("aiokafka")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
+        log.propagate = bool(os.environ.get("OSTINATO_DEBUG"))
+
+
+class Worker:
+    """Runs until it is asked to stop, or until something fails that no other attempt could mend."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        announce: Callable[[str], None] = lambda _: None,
+        observer: Callable[[Statistics], None] | None = None,
+    ) -> None:
+        """`announce` is given what people should know, from any thread; `observer` the numbers, now and then."""
+        self.tasks: dict[int, Task] = {}
+        self.statistics = Statistics()
+        self._setup = setup
+        self._announce = announce
+        self._observer = observer
+        self._member = Member(setup, announce)
+        self._leaving: list[Task] = []
+        self._revoking: tuple[float, Callable[[], None]] | None = None
+        self._looked = 0.0
+        self._told = 0.0
+        self._turn = 0
+        self._stuck: dict[int, int] = {}
+        self._asking: Future[int | None] | None = None
+        self._gone = Statistics()
+
+    def run(self, stop: Stop) -> None:
+        """Raises ConnectorError, StateError, MatchError and what user code raises."""
+        began = time.monotonic()
+        self._member.start(self._queued)
+        try:
+            while not stop.requested:
+                self._turn_over()
+                now = time.monotonic()
+                if self._observer is not None and now - self._told >= _STATISTICS_SECONDS:
+                    self._told = now
+                    self._count(now - began)
+                    self._observer(self.statistics)
+            self._finish()
+        except BaseException:
+            self._close(leave=True)
+            raise
+        self._count(time.monotonic() - began)
+        self._close(leave=True)
+
+    # One turn
+
+    def _turn_over(self) -> None:
+        busy = self._compute()
+        self._read_inbox(0.0 if busy else _NAP_SECONDS)
+        now = time.monotonic()
+        for task in list(self.tasks.values()):
+            task.poll(now)
+        self._answer_revocation()
+        if now - self._looked >= _LOOK_SECONDS:
+            self._looked = now
+            self._lift_idle()
+            self._watch(now)
+
+    def _compute(self) -> bool:
+        """Let blocks go through, those of each partition in turn; was there one?"""
+        ready = [task for task in self.tasks.values() if task.has_work]
+        for _ in range(_STEPS):
+            ready = [task for task in ready if task.has_work]
+            if not ready:
+                break
+            self._turn += 1
+            ready[self._turn % len(ready)].step()
+        return any(task.has_work for task in ready)
+
+    def _read_inbox(self, wait: float) -> None:
+        for news in self._news(wait):
+            match news:
+                case Fetched(number, topic, block, epoch):
+                    if (task := self.tasks.get(number)) is not None:
+                        task.take(topic, block, epoch)
+                case Assigned(numbers):
+                    self._assign(numbers)
+                case Revoked(done):
+                    for task in self.tasks.values():
+                        task.suspend()
+                    self._revoking = time.monotonic(), done
+                case Gone(number, topic, offset):
+                    if (task := self.tasks.get(number)) is not None and task.phase == Phase.RUNNING:
+                        task.fail(KafkaUnavailableError(f"topic {topic}: offset {offset} is not there any more"))
+                case Failed(error):
+                    raise error
+
+    def _news(self, wait: float) -> Iterator[News]:
+        with suppress(queue.Empty):
+            yield self._member.inbox.get(block=wait > 0, timeout=wait or None)
+            while True:
+                yield self._member.inbox.get_nowait()
+
+    def _assign(self, numbers: frozenset[int]) -> None:
+        self._revoking = None
+        for number in sorted(self.tasks.keys() - numbers):
+            task = self.tasks.pop(number)
+            self._keep_counts(task)
+            task.close()
+        for number in sorted(numbers):
+            task_ = self.tasks.get(number)
+            if task_ is None or task_.phase == Phase.CLOSED:
+                self.tasks[number] = Task(self._setup, number, self._member, self._announce)
+            else:
+                task_.resume()
+
+    def _answer_revocation(self) -> None:
+        if self._revoking is not None and all(task.is_settled for task in self.tasks.values()):
+            _, done = self._revoking
+            self._revoking = None
+            done()
+
+    def _finish(self) -> None:
+        """Commit what there is, and go."""
+        for task in self.tasks.values():
+            task.suspend()
+        until = time.monotonic() + _STOP_SECONDS
+        while time.monotonic() < until and not all(task.is_settled for task in self.tasks.values()):
+            self._read_inbox(_NAP_SECONDS)
+            for task in list(self.tasks.values()):
+                task.poll(time.monotonic())
+            self._answer_revocation()
+
+    def _close(self, *, leave: bool) -> None:
+        for task in self.tasks.values():
+            task.close()
+        self._member.close(leave=leave)
+
+    def _queued(self, number: int) -> int:
+        task = self.tasks.get(number)
+        return 0 if task is None else task.queued_bytes
+
+    # Looking after
+
+    def _lift_idle(self) -> None:
+        """Let time go on in idle partitions, as far as it has come in all others."""
+        running = {number: task for number, task in self.tasks.items() if task.watermark is not None}
+        if self._asking is not None and self._asking.done():
+            asking, self._asking = self._asking, None
+            with suppress(Exception):  # it is asked again in a moment
+                watermark = asking.result()
+                if watermark is not None:
+                    for task in running.values():
+                        task.lift(watermark)
+        if self._asking is None and any(task.is_idle and task.phase == Phase.RUNNING for task in running.values()):
+            own = {number: (task.watermark or 0, task.is_idle) for number, task in running.items()}
+            self._asking = self._member.loop.submit(self._member.job_watermark(own))
+
+    def _watch(self, now: float) -> None:
+        """Notice partitions that are ours, have work, and do not move."""
+        for number, task in self.tasks.items():
+            loaded = task.loaded
+            if task.phase != Phase.RUNNING or loaded is None or not self._member.lag(number, loaded.next):
+                task.progressed = now if task.phase == Phase.RUNNING else task.progressed
+                self._stuck.pop(number, None)
+                continue
+            still = now - task.progressed
+            warned = self._stuck.get(number, 0)
+            if still < self._setup.watchdog_seconds * (warned + 1) / (_WARNINGS + 1):
+                if still < self._setup.watchdog_seconds / (_WARNINGS + 1):
+                    self._stuck.pop(number, None)
+                continue
+            self._stuck[number] = warned + 1
+            lag = self._member.lag(number, loaded.next)
+            if warned < _WARNINGS:
+                self._announce(f"partition {number} has {lag} records to read and has not moved for {still:.0f} s")
+            else:
+                self._stuck.pop(number)
+                task.fail(KafkaUnavailableError(f"it has {lag} records to read and has not moved for {still:.0f} s"))
+
+    def _count(self, seconds: float) -> None:
+        total = self.statistics
+        loaded = [task.loaded for task in self.tasks.values() if task.loaded is not None]
+        parts = [self._gone, *(each.pipeline.statistics for each in loaded)]
+        total.events = sum(part.events - part.resumed for part in parts)
+        total.bad = sum(part.bad for part in parts)
+        total.late = sum(part.late for part in parts)
+        total.bytes = sum(part.bytes for part in parts)
+        total.seconds = seconds
+        for each in loaded:
+            each.pipeline.count_patterns()
+        total.set_patterns([part.patterns for part in parts])
+        written: dict[str, int] = dict(self._gone.written)
+        for each in loaded:
+            for name, rows in each.outbox.written.items():
+                written[name] = written.get(name, 0) + rows
+        total.written = written
+
+    def _keep_counts(self, task: Task) -> None:
+        """What a partition has done here stays counted when it goes."""
+        if task.loaded is not None:
+            own, kept = task.loaded.pipeline.statistics, self._gone
+            kept.events += own.events - own.resumed
+            for name in ("bad", "late", "bytes"):
+                setattr(kept, name, getattr(kept, name) + getattr(own, name))
+            for name, rows in task.loaded.outbox.written.items():
+                kept.written[name] = kept.written.get(name, 0) + rows
