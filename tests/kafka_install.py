@@ -96,6 +96,11 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def guarded(command: list[str]) -> list[str]:
+    """The same, for a process that does not outlive the one that starts it, even where that is killed."""
+    return [*(("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()), *command]
+
+
 def properties_text(properties: dict[str, str]) -> str:
     return "".join(f"{name}={value}\n" for name, value in properties.items())
 
@@ -140,7 +145,7 @@ def _archive(found: Installed, folder: Path) -> Path:
     properties.write_text(properties_text(alone(folder / "log", port, free_port())))
     archive = folder / "classes.jsa"
     command = found.command("kafka.Kafka", str(properties), flags=(f"-XX:ArchiveClassesAtExit={archive}",))
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as broker:
+    with subprocess.Popen(guarded(command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as broker:
         until = time.monotonic() + 60
         while not answers(port) and broker.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
@@ -181,4 +186,4 @@ def _complete() -> bool:
 
 
 if __name__ == "__main__":
-    print(installed())
+    print(f"Kafka {VERSION} in {installed().jars.parent}")

@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest
 
 from tests.kafka_clients import Kafka, answers
-from tests.kafka_install import CLUSTER_ID, VERSION, alone, installed, locked, properties_text
+from tests.kafka_install import CLUSTER_ID, VERSION, alone, guarded, installed, locked, properties_text
 from tests.services import docker_answers
 
 SETTINGS = {
@@ -140,11 +140,9 @@ class LocalKafka(KafkaBroker):
             pytest.fail(str(error), pytrace=False)
         if not (self._folder / "data").exists():
             shutil.copytree(kafka.formatted, self._folder / "data")
-        # it must not outlive a test process that is killed
-        guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*guard, *kafka.broker(self._properties)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                guarded(kafka.broker(self._properties)), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         process = self._process
         self._wait(began, lambda: None if process.poll() is None else self.log.read_text()[-4000:])

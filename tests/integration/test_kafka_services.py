@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from tests.faults.driver import eventually
 from tests.kafka_clients import Kafka, Record, answers
+from tests.kafka_install import installed
 from tests.kafka_services import KafkaBrokers, LocalKafka, shared_broker
 
 
@@ -171,6 +173,24 @@ def test_a_local_broker_does_not_outlive_a_test_process_that_is_killed(tmp_path:
 def test_a_broker_that_cannot_start_says_why() -> None:
     with closing(LocalKafka({"log.retention.ms": "soon"})) as broker, pytest.raises(AssertionError, match="soon"):
         broker.start()
+
+
+def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(RuntimeError, match="apt-get install default-jre-headless maven"):
+        installed.__wrapped__()
+
+
+def test_a_class_archive_that_does_not_fit_costs_time_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One of another JVM, say."""
+    (tmp_path / "classes.jsa").write_bytes(b"of another JVM")
+    monkeypatch.setattr(
+        "tests.kafka_services.installed", lambda: replace(installed(), archive=tmp_path / "classes.jsa")
+    )
+    with closing(LocalKafka()) as broker:
+        broker.start()
+        assert broker.create_topic("t") == "t"
 
 
 def alive(pid: int) -> bool:
