@@ -184,7 +184,7 @@ def offset_metadata(facts: KafkaFacts) -> Iterator[Finding]:
 
 def sessions(facts: KafkaFacts) -> Iterator[Finding]:
     """Are the job's times as a member of a group allowed, and do they go together?"""
-    least = facts.broker_number("group.min.session.timeout.ms")
+    least = facts.broker_most("group.min.session.timeout.ms")
     most = facts.broker_number("group.max.session.timeout.ms")
     for source in facts.job.sources:
         name, kafka = f"stream {source.stream}", source.kafka

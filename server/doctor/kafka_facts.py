@@ -173,6 +173,11 @@ class KafkaFacts:
         numbers = [number for broker in self.brokers if (number := number_of(broker.configs, setting)) is not None]
         return min(numbers, default=None)
 
+    def broker_most(self, setting: str) -> int | None:
+        """The same, the largest where they differ."""
+        numbers = [number for broker in self.brokers if (number := number_of(broker.configs, setting)) is not None]
+        return max(numbers, default=None)
+
     def broker_text(self, setting: str) -> str | None:
         """A setting of the brokers; where they differ, what they say with slashes between."""
         values = [broker.configs[setting] for broker in self.brokers if broker.configs and setting in broker.configs]

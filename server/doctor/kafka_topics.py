@@ -112,14 +112,12 @@ def partitions(facts: KafkaFacts) -> Iterator[Finding]:
     if len(set(counts.values())) > 1:
         most = max(counts.values())
         fewer = next(name for name, count in counts.items() if count < most)
-        own = fewer in facts.rekeyed
         yield error(
             f"topics {', '.join(counts)}",
             f"numbers of partitions differ: {said}",
             "partition p of each of them is worked on together: the same key would be in different places",
             f"kafka-topics.sh --bootstrap-server {facts.servers} --alter --topic {fewer} --partitions {most}"
-            + (" while the job is stopped and has read it to its end" if own else "")
-            + ", for topics whose records are written anew (keys move to other partitions); else keying = 'rekey'",
+            ", for a topic whose records are written anew (keys move to other partitions); else keying = 'rekey'",
         )
     else:
         yield ok(f"topics {', '.join(counts)}", f"the same number of partitions: {said}")
