@@ -256,12 +256,14 @@ class Pattern:
 @dataclass(frozen=True, slots=True)
 class FieldDecl:
     """A column of a stream. `source` is the path in the input record where it is not the name itself
-    (``login.user.id``). `key` and `time` mark the key columns and the event time."""
+    (``login.user.id``). `metadata` names what is taken of what surrounds the record instead: see `schema.METADATA`.
+    `key` and `time` mark the key columns and the event time."""
 
     name: str
     type: DataType
     key: bool = False
     source: tuple[str, ...] | None = None
+    metadata: str | None = None
     span: Span | None = field(default=None, compare=False)
 
 

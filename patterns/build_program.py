@@ -143,6 +143,9 @@ class ProgramBuilder(PatternBuilder):
     def origin(self, parts: list[Any]) -> _Mark:
         return _Mark("from", cover(parts), tuple(token.value for token in parts[1]))
 
+    def metadata(self, parts: list[Any]) -> _Mark:
+        return _Mark("from", cover(parts), parts[2].value)
+
     def time(self, parts: list[Any]) -> _Mark:
         return _Mark("time", parts[0].span)
 
@@ -160,7 +163,9 @@ class ProgramBuilder(PatternBuilder):
     def column(self, parts: list[Any]) -> tuple[ast.FieldDecl, ast.TimeDecl | None]:
         name, (type_, _), *marks = parts
         by_kind = self._by_kind(marks, f"column `{name.value}`")
-        declared = ast.FieldDecl(name.value, type_, "key" in by_kind, by_kind.get("from"), cover(parts))
+        origin = by_kind.get("from")
+        path, metadata = (None, origin) if isinstance(origin, str) else (origin, None)
+        declared = ast.FieldDecl(name.value, type_, "key" in by_kind, path, metadata, cover(parts))
         time_format = parts[1].time_format
         if time_format is not None:
             if "format" in by_kind:

@@ -54,20 +54,25 @@ class FieldOptions:
 
     path: tuple[str, ...] | None
     type: DataType | None
+    metadata: str | None = None
 
 
-def field(*, path: str | None = None, type: str | DataType | None = None) -> Any:  # noqa: A002
+def field(*, path: str | None = None, type: str | DataType | None = None, metadata: str | None = None) -> Any:  # noqa: A002
     """Say more of a column than its annotation does: ``city: str = cep.field(path="location.city")``.
 
     Args:
         path: where it stands in the input record, if not under its own name; dots lead into nested records.
         type: its type in the language, such as ``"decimal(10, 2)"``.
+        metadata: what it is of the record of Kafka itself, instead of in it: ``topic``, ``partition``, ``offset``,
+            ``timestamp``, ``key`` or ``headers.NAME``.
     """
+    if path is not None and metadata is not None:
+        raise PatternError(Problem(f"a field is in the record ({path}) or is its metadata ({metadata}), not both"))
     if isinstance(type, str):
         from ostinato.patterns.parser import parse_type
 
         type = parse_type(type)  # noqa: A001
-    return FieldOptions(None if path is None else tuple(path.split(".")), type)
+    return FieldOptions(None if path is None else tuple(path.split(".")), type, metadata)
 
 
 class Event:
@@ -117,6 +122,8 @@ class Event:
                     )
                 )
         written = None if time is None else _TIME_FORMATS.get(_bare(annotations[time]))
+        if any(column.name == time and column.metadata is not None for column in columns):
+            written = "ms"
         if time is not None and format is None and written is None:
             raise PatternError(
                 Problem(
@@ -180,7 +187,7 @@ def _column(cls: type, name: str, annotation: Any, key: bool, is_time: bool) -> 
         type_ = TIMESTAMP
     else:
         type_ = _data_type(annotation, f"{cls.__name__}.{name}")
-    return FieldDecl(name, type_, key, options.path)
+    return FieldDecl(name, type_, key, options.path, options.metadata)
 
 
 def _bare(annotation: Any) -> Any:

@@ -229,6 +229,8 @@ def _column(column: ast.FieldDecl, time: ast.TimeDecl) -> str:
         text += f"({_time_format(time.format)})"
     if column.source is not None:
         text += f" from {_path(column.source)}"
+    if column.metadata is not None:
+        text += f" from metadata {format_text(column.metadata)}"
     if column.key:
         text += " key"
     if is_time:

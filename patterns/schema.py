@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ostinato.patterns.ast import Contiguity, FieldDecl, Pattern, Stream, TimeDecl, stages_of
-from ostinato.patterns.errors import Problem
+from ostinato.patterns.errors import Problem, did_you_mean
 from ostinato.patterns.typed import Current, Typed
 from ostinato.patterns.types import BIGINT, NULL, STRING, TIMESTAMP, Array, DataType, Row
 
@@ -14,6 +14,18 @@ MATCH_TIME = "match_time"
 
 MATCHES = "matches"
 """The column with the number of matches, of a pattern that counts them."""
+
+METADATA: dict[str, tuple[DataType, ...]] = {
+    "topic": (STRING,),
+    "partition": (BIGINT,),
+    "offset": (BIGINT,),
+    "timestamp": (TIMESTAMP, BIGINT),
+    "key": (STRING,),
+}
+"""What surrounds a record of Kafka and can be a column, with the types that it may have there."""
+
+HEADER = "headers."
+"""Before the name of a header, which can be a column too."""
 
 _NUMERIC_FORMATS = frozenset({"s", "ms", "us", "ns"})
 
@@ -82,7 +94,36 @@ def stream_problems(stream: Stream) -> Iterator[Problem]:
         seen.add(column.name)
         if column.key and isinstance(column.type, (Array, Row)):
             yield Problem(f"a key is one value, but `{column.name}` is {column.type}", column.span)
+        if column.metadata is not None:
+            yield from _metadata_problems(stream, column, column.metadata)
     yield from _time_problems(stream)
+
+
+def _metadata_problems(stream: Stream, column: FieldDecl, name: str) -> Iterator[Problem]:
+    header = name.startswith(HEADER) and len(name) > len(HEADER)
+    types = (STRING,) if header else METADATA.get(name)
+    if types is None:
+        hint = did_you_mean(name, METADATA) or f"there are {', '.join(METADATA)} and {HEADER}NAME"
+        yield Problem(f"there is no metadata '{name}'", column.span, hint)
+    elif column.type not in types:
+        wanted = " or ".join(map(str, types))
+        yield Problem(f"`{column.name}` is {column.type}, but metadata '{name}' is {wanted}", column.span)
+    if stream.source is not None and stream.source.kind != "kafka":
+        yield Problem(
+            f"`{column.name}` is taken from metadata, which a source of kind {stream.source.kind} does not have",
+            column.span,
+            "records of kafka have it; elsewhere a column is `from` a place in the record",
+        )
+    if column.name != stream.time.column:
+        return
+    if name != "timestamp":
+        yield Problem(f"metadata '{name}' is no time", column.span, "the time of a record is metadata 'timestamp'")
+    elif (stream.time.format, stream.time.zone) != ("ms", None):
+        yield Problem(
+            f"`{column.name}` is the time of records of Kafka, which is in milliseconds of UTC",
+            column.span,
+            "leave out format and zone",
+        )
 
 
 def _time_problems(stream: Stream) -> Iterator[Problem]:

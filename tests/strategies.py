@@ -280,7 +280,8 @@ def streams(draw: Any) -> ast.Stream:
     paths = st.none() | st.lists(names, min_size=1, max_size=3).map(tuple)
     fields = draw(
         st.lists(
-            st.builds(ast.FieldDecl, names, types, st.booleans(), paths),
+            st.builds(ast.FieldDecl, names, types, st.booleans(), paths)
+            | st.builds(ast.FieldDecl, names, types, st.booleans(), st.none(), texts),
             min_size=1,
             max_size=4,
             unique_by=lambda f: f.name,

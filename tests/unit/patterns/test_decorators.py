@@ -163,6 +163,26 @@ def test_how_the_time_is_written() -> None:
     assert (Untimed.__stream__.time.mode, Untimed.__stream__.columns[0].type) == ("processing", BIGINT)
 
 
+def test_fields_from_metadata() -> None:
+    class Seen(cep.Event, key="user", time="at"):
+        user: str = cep.field(metadata="key")
+        at: datetime = cep.field(metadata="timestamp")
+        place: int = cep.field(metadata="partition")
+
+    (stream,) = parse_program(
+        """
+        stream seen (
+          user string from metadata 'key' key,
+          at timestamp(ms) from metadata 'timestamp' time,
+          place bigint from metadata 'partition'
+        )
+        """
+    ).streams
+    assert Seen.__stream__ == stream
+    with pytest.raises(PatternError, match="not both"):
+        cep.field(path="a", metadata="key")
+
+
 def test_sources() -> None:
     class FromFile(cep.Event, source="logins.jsonl"):
         x: int

@@ -297,6 +297,25 @@ def test_streams() -> None:
     )
 
 
+def test_metadata_of_records() -> None:
+    (stream,) = parse_program(
+        """
+        stream logins (
+          user string from metadata 'key' key,
+          ts timestamp(ms) from metadata 'timestamp' time delay 2 s,
+          trace string from metadata 'headers.trace-id',
+          metadata string from metadata
+        ) from kafka 'logins'
+        """
+    ).streams
+    assert stream.columns == (
+        ast.FieldDecl("user", STRING, key=True, metadata="key"),
+        ast.FieldDecl("ts", TIMESTAMP, metadata="timestamp"),
+        ast.FieldDecl("trace", STRING, metadata="headers.trace-id"),
+        ast.FieldDecl("metadata", STRING, source=("metadata",)),
+    )
+
+
 def test_places() -> None:
     program = parse_program("stream s (a int)\n\npattern p on s\n  match a{2} b\n  define b as a.x > 1\n")
     stage, other = program.patterns[0].items
