@@ -83,7 +83,7 @@ def run(
         BadEventError: an event does not fit its stream.
     """
     listed = [patterns] if isinstance(patterns, (str, type, DeclaredPattern, Pattern, ast.Pattern)) else patterns
-    job = _loaded(listed, on, params).definition
+    job = load_patterns(listed, on, params).definition
     names = [stream.name for stream in job.plan.sources]
     if not isinstance(events, Mapping):
         if len(names) != 1:
@@ -113,7 +113,7 @@ def stream(
     return made
 
 
-def _loaded(patterns: Sequence[AnyPattern], on: Source | None, params: Mapping[str, Any] | None) -> Loaded:
+def load_patterns(patterns: Sequence[AnyPattern], on: Source | None, params: Mapping[str, Any] | None) -> Loaded:
     """The patterns as one checked program."""
     declarations: dict[str, ast.Declaration] = {}
     declared = []

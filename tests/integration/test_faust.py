@@ -1,0 +1,250 @@
+"""Patterns in the agents of a real Faust worker, on a real Kafka."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ostinato import cep
+from tests.kafka_clients import Kafka
+
+APP = '''
+"""A worker of a test: what it is told is in its environment."""
+import json, os, sys
+from typing import Any
+
+import faust
+
+from ostinato import cep
+from ostinato.cep.connectors.faust import matches, state_table
+
+SETTINGS = json.loads(os.environ["SETTINGS"])
+app = faust.App(
+    SETTINGS["id"], broker="kafka://" + SETTINGS["servers"], store=SETTINGS["store"], datadir=SETTINGS["datadir"],
+    broker_session_timeout=6.0, broker_heartbeat_interval=1.0, broker_commit_interval=0.5,
+    stream_wait_empty=SETTINGS["wait_empty"],
+)
+logins = app.topic(SETTINGS["logins"], value_serializer="raw")
+alerts = app.topic(SETTINGS["alerts"])
+
+
+class Login(cep.Event, key="user", time="ts", delay="1 s", name="logins"):
+    user: str
+    ts: int
+    status: str
+
+
+@cep.pattern("fail{3,} ok", on=Login, within="1 min", skip="past last", timeouts="given_up",
+             fail=lambda e: e.status == "FAILED", ok=lambda e: e.status == "SUCCESS")
+def suspicious(match):
+    return {"user": match.key, "failures": len(match["fail"]), "since": match["fail"][0].ts, "until": match["ok"].ts}
+
+
+def say(kind):
+    async def told(value, *more):
+        if isinstance(value, bytes):
+            value = value.decode()
+        await alerts.send(value={"kind": kind, "value": value, "more": more})
+    return told
+
+
+@app.agent(logins)
+async def find(stream: Any) -> None:
+    await_more = dict(on_timeout=say("timeout"), on_late=say("late"), on_bad=say("bad")) if SETTINGS["tell"] else {}
+    found = matches(stream, suspicious, write_seconds=SETTINGS["write_seconds"], **await_more)
+    async for match in found:
+        if SETTINGS["fail_on"] == match["user"]:
+            SETTINGS["fail_on"] = None
+            raise RuntimeError("the agent fails")
+        await alerts.send(value={"kind": "match", "value": match, "id": match.id, "worker": os.getpid()})
+        if SETTINGS["tell"]:
+            counts = found.counts
+            await alerts.send(value={"kind": "counts", "late": counts.late, "bad": counts.bad})
+
+app.main()
+'''
+PARTITIONS = 4
+Login = tuple[str, int, str]
+
+
+def kernels_are_compiled() -> None:
+    """Have the pattern's kernels compiled, so that no worker has to."""
+    expected([("u", 1, "FAILED")])
+
+
+def logins(number: int, users: int, seed: int = 7) -> list[Login]:
+    """User, time, status; in order of time."""
+    dice = random.Random(seed)
+    return [
+        (f"user-{dice.randrange(users)}", 10 * step, dice.choices(("FAILED", "SUCCESS", "OTHER"), (8, 3, 1))[0])
+        for step in range(number)
+    ]
+
+
+def partition_of(user: str) -> int:
+    return zlib.crc32(user.encode()) % PARTITIONS
+
+
+def expected(events: Sequence[Login]) -> Counter[tuple[str, int, int, int]]:
+    """The matches in all of the events."""
+
+    class Event(cep.Event, key="user", time="ts", delay="1 s", name="logins"):
+        user: str
+        ts: int
+        status: str
+
+    @cep.pattern(
+        "fail{3,} ok",
+        on=Event,
+        within="1 min",
+        skip="past last",
+        fail=lambda e: e.status == "FAILED",
+        ok=lambda e: e.status == "SUCCESS",
+    )
+    def suspicious(match: cep.Match) -> dict[str, Any]:
+        first: Any = match["fail"][0]
+        return {"user": match.key, "failures": len(match["fail"]), "since": first.ts, "until": match["ok"].ts}
+
+    rows = cep.matches(suspicious, [{"user": user, "ts": ts, "status": status} for user, ts, status in events])
+    return Counter((row["user"], row["failures"], row["since"], row["until"]) for row in rows)
+
+
+class Workers:
+    """Starts workers of one app; they end with the test."""
+
+    def __init__(self, kafka: Kafka, folder: Path, stack: ExitStack) -> None:
+        self.kafka = kafka
+        self.id = kafka.unique("faust")
+        self.logins = kafka.create_topic(f"{self.id}-logins", PARTITIONS)
+        self.alerts = kafka.create_topic(f"{self.id}-alerts")
+        self._folder = folder
+        self._stack = stack
+        (folder / "app.py").write_text(APP)
+        self._started = 0
+
+    def start(self, **settings: Any) -> subprocess.Popen[bytes]:
+        """Another worker."""
+        self._started += 1
+        told = {
+            "id": self.id,
+            "servers": self.kafka.servers,
+            "store": "memory://",
+            "datadir": str(self._folder / "data"),
+            "logins": self.logins,
+            "alerts": self.alerts,
+            "write_seconds": 0.25,
+            "fail_on": None,
+            "wait_empty": True,
+            "tell": False,
+            **settings,
+        }
+        with self.log(self._started).open("wb") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "app.py", "worker", "-l", "info", "--without-web"],
+                cwd=self._folder,
+                env={**os.environ, "SETTINGS": json.dumps(told)},
+                stdout=log,
+                stderr=log,
+            )
+        self._stack.callback(_end, worker)
+        return worker
+
+    def log(self, number: int) -> Path:
+        return self._folder / f"worker-{number}.log"
+
+    def send(self, events: Sequence[Login]) -> None:
+        self.kafka.produce(
+            self.logins,
+            [
+                (user, json.dumps({"user": user, "ts": ts, "status": status}), partition_of(user))
+                for user, ts, status in events
+            ],
+        )
+
+    def send_end(self, ts: int) -> None:
+        """Something in each partition that lets all before it go."""
+        end = json.dumps({"user": "nobody", "ts": ts, "status": "OTHER"})
+        self.kafka.produce(self.logins, [(None, end, number) for number in range(PARTITIONS)])
+
+    def said(self, kind: str) -> list[dict[str, Any]]:
+        records = [json.loads(record.value or b"") for record in self.kafka.read(self.alerts)]
+        return [record for record in records if record["kind"] == kind]
+
+    def matches(self) -> Counter[tuple[str, int, int, int]]:
+        values = (said["value"] for said in self.said("match"))
+        return Counter((each["user"], each["failures"], each["since"], each["until"]) for each in values)
+
+    def wait(self, enough: Callable[[], bool], seconds: float = 40.0) -> None:
+        until = time.monotonic() + seconds
+        while not enough():
+            if time.monotonic() > until:
+                logs = [self.log(number).read_text()[-3000:] for number in range(1, self._started + 1)]
+                raise AssertionError("\n======\n".join(["not in time", *logs]))
+            time.sleep(0.1)
+
+
+def _end(worker: subprocess.Popen[bytes]) -> None:
+    if worker.poll() is None:
+        worker.kill()
+    worker.wait()
+
+
+@pytest.fixture
+def workers(kafka: Kafka, tmp_path: Path) -> Iterator[Workers]:
+    with ExitStack() as stack:
+        kernels_are_compiled()
+        yield Workers(kafka, tmp_path, stack)
+
+
+@pytest.mark.parametrize("store", ["memory://", "rocksdb://"])
+def test_no_match_is_lost_when_a_worker_is_killed(workers: Workers, store: str) -> None:
+    """With matches not flushed before state is written, or events acknowledged before, matches are lost; with offsets
+    left out of the journal, there are matches of events that were counted twice."""
+    events = logins(6_000, users=40)
+    wanted = expected(events)
+    worker = workers.start(store=store, write_seconds=0.05)
+    for begin in range(0, 3_000, 100):
+        workers.send(events[begin : begin + 100])
+    workers.wait(lambda: len(workers.matches()) > 50)
+    worker.kill()
+    worker.wait()
+    workers.send(events[3_000:])
+    workers.send_end(61_000)
+    workers.start(store=store, write_seconds=0.05)
+    workers.wait(lambda: not wanted - workers.matches())
+    found = workers.matches()
+    assert found.keys() == wanted.keys()
+    print("matches that came twice:", (found - wanted).total(), "of", wanted.total())
+    ids = {said["id"] for said in workers.said("match")}
+    assert len(ids) == len(wanted)
+
+
+def test_partitions_move_between_workers_with_their_state(workers: Workers) -> None:
+    events = logins(6_000, users=40, seed=8)
+    wanted = expected(events)
+    first = workers.start()
+    workers.send(events[:2_000])
+    workers.wait(lambda: len(workers.matches()) > 20)
+    workers.start()
+    workers.wait(lambda: "Worker ready" in workers.log(2).read_text())
+    workers.send(events[2_000:4_000])
+    workers.wait(lambda: len({said["worker"] for said in workers.said("match")}) == 2)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(20) == 0
+    workers.send(events[4_000:])
+    workers.send_end(61_000)
+    workers.wait(lambda: not wanted - workers.matches())
+    assert workers.matches() == wanted
