@@ -117,8 +117,8 @@ class KafkaFacts:
         topics: those that the job has to do with, and Kafka's own two, by name; missing ones are not in it.
         denied: topics that we may not even see.
         cluster_operations: what we may do with the cluster.
-        group_operations: what we may do with the job's consumer group; None also where there is none yet.
-        group_error: Kafka's code of what went wrong when asking for the group.
+        group_error: Kafka's code of what came of a heartbeat of a member that the job's group does not have; 0: it was
+            not sent.
         transaction_errors: Kafka's code of what came of using a transactional id of the job that nobody has, by id.
         patterns: the topics that a source's pattern matches, by pattern.
         unanswered: what could not be asked, and why.
@@ -133,7 +133,6 @@ class KafkaFacts:
     topics: Mapping[str, Topic] = field(default_factory=dict)
     denied: frozenset[str] = frozenset()
     cluster_operations: frozenset[str] | None = None
-    group_operations: frozenset[str] | None = None
     group_error: int = 0
     transaction_errors: Mapping[str, int] = field(default_factory=dict)
     patterns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

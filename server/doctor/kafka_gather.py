@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
+from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest
 
@@ -89,15 +90,15 @@ class _Cluster:
         self._nodes: list[int] = []
 
     async def examine(self) -> KafkaFacts:
-        any_node = self._client.get_random_node()
-        metadata = await self._client.send(any_node, wire.TopicsRequest(None))
-        found = [Broker(*broker[:3]) for broker in metadata.brokers]
+        found = [Broker(each.nodeId, each.host, each.port) for each in self._client.cluster.brokers()]
+        found.sort(key=lambda broker: broker.node)
         reached = unreachable_of((broker.host, broker.port) for broker in found)
         found = [replace(each, unreachable=reached[each.host, each.port]) for each in found]
         self._nodes = [each.node for each in found if not each.unreachable]
         if not self._nodes:
             # said by the check of brokers; nothing else can be asked
             return replace(self._facts, brokers=tuple(found))
+        metadata = await self._client.send(self._nodes[0], wire.TopicsRequest(None))
         there = {topic[1]: topic for topic in metadata.topics if not topic[0]}
         patterns = self._patterns(there)
         facts = replace(self._facts, patterns=patterns)
@@ -110,7 +111,7 @@ class _Cluster:
             topics |= {name: _topic(there[name], None) for name in _some(there) if name not in topics}
         topics = await self._with_offsets(topics)
         topics = await self._with_open(topics)
-        group, group_error, topics = await self._with_group(facts.job.name, topics)
+        group_error, topics = await self._with_group(facts.job.name, topics)
         return replace(
             facts,
             brokers=tuple(replace(b, configs=configs.get((_BROKER_RESOURCE, str(b.node)))) for b in found),
@@ -118,7 +119,6 @@ class _Cluster:
             topics=topics,
             denied=frozenset(denied),
             cluster_operations=operations_of(metadata.operations),
-            group_operations=group,
             group_error=group_error,
             transaction_errors=await self._transactional(facts),
             unanswered=tuple(dict.fromkeys(self._unanswered)),
@@ -236,29 +236,23 @@ class _Cluster:
                     found[each[5]] = each
         return found
 
-    async def _with_group(
-        self, group: str, topics: Mapping[str, Topic]
-    ) -> tuple[frozenset[str] | None, int, dict[str, Topic]]:
-        """What we may do with the job's group, and where it goes on.
+    async def _with_group(self, group: str, topics: Mapping[str, Topic]) -> tuple[int, dict[str, Topic]]:
+        """What comes of a heartbeat of a member that the job's group does not have, and where the job goes on.
 
-        Asking for its coordinator would make Kafka's own topic of offsets, so where there is none that is not asked.
+        The broker looks first whether we may be in the group. Asking for the group's coordinator would make Kafka's own
+        topic of offsets, so where there is none, nothing else is asked.
         """
-        node, operations = self._nodes[0], None
+        node = self._nodes[0]
         committed: dict[tuple[str, int], int] = {}
+        beat = await self._ask(node, HeartbeatRequest(group, 0, "ostinato-doctor"), "the group")
         if OFFSETS_TOPIC in topics:
             found = await self._ask(node, FindCoordinatorRequest(group, 0), "the group's coordinator")
             if found is not None and not found.error_code:
-                node = found.coordinator_id
-        answer = await self._ask(node, wire.GroupsRequest([group]), "the group")
-        error = 0
-        for code, _, _, _, _, _, bits in answer.groups if answer is not None else ():
-            error, operations = code, None if code else operations_of(bits)
-        if OFFSETS_TOPIC in topics and not error:
-            offsets = await self._ask(node, OffsetFetchRequest(group, None), "committed offsets")
-            for name, partitions in offsets.topics if offsets is not None else ():
-                committed |= {(name, number): at for number, at, _, code in partitions if not code and at >= 0}
+                offsets = await self._ask(found.coordinator_id, OffsetFetchRequest(group, None), "committed offsets")
+                for name, partitions in offsets.topics if offsets is not None else ():
+                    committed |= {(name, number): at for number, at, _, code in partitions if not code and at >= 0}
         with_committed = _with(topics, lambda name, part: replace(part, committed=committed.get((name, part.number))))
-        return operations, error, with_committed
+        return 0 if beat is None else beat.error_code, with_committed
 
     async def _transactional(self, facts: KafkaFacts) -> dict[str, int]:
         """Whether the job's transactional ids may be used: adding to a transaction of a producer that cannot exist.

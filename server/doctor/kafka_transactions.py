@@ -108,15 +108,14 @@ def allowed(facts: KafkaFacts) -> Iterator[Finding]:
 
 def _group(facts: KafkaFacts) -> Iterator[Finding]:
     group = facts.job.name
-    refused = facts.group_error == _GROUP_DENIED
-    if refused or (facts.group_operations is not None and "Read" not in facts.group_operations):
+    if facts.group_error == _GROUP_DENIED:
         yield error(
             f"group {group}",
             "the user may not Read",
             "it may not be a member, nor commit offsets",
             acl(facts, f"--group {group}", "Describe", "Read"),
         )
-    elif facts.group_operations is not None:
+    elif facts.group_error:
         yield ok(f"group {group}", "the user may Read")
 
 

@@ -14,7 +14,6 @@ from aiokafka.protocol.api import Request, RequestStruct, Response, ResponseHead
 from aiokafka.protocol.types import (
     Array,
     Boolean,
-    Bytes,
     CompactArray,
     CompactString,
     Int8,
@@ -336,54 +335,3 @@ class TransactionsRequest(Request[_TransactionsStruct]):
 
     def build(self, request_struct_class: type[_TransactionsStruct]) -> _TransactionsStruct:
         return request_struct_class(self._ids, {})
-
-
-class _GroupsAnswer(Response):
-    API_KEY = 15
-    API_VERSION = 3
-    SCHEMA = Schema(
-        ("throttle_ms", Int32),
-        (
-            "groups",
-            Array(
-                ("error_code", Int16),
-                ("id", String("utf-8")),
-                ("state", String("utf-8")),
-                ("protocol_type", String("utf-8")),
-                ("protocol", String("utf-8")),
-                (
-                    "members",
-                    Array(
-                        ("member", String("utf-8")),
-                        ("client", String("utf-8")),
-                        ("host", String("utf-8")),
-                        ("metadata", Bytes),
-                        ("assignment", Bytes),
-                    ),
-                ),
-                ("operations", Int32),
-            ),
-        ),
-    )
-
-
-class _GroupsStruct(RequestStruct):
-    API_KEY = 15
-    API_VERSION = 3
-    RESPONSE_TYPE = _GroupsAnswer
-    SCHEMA = Schema(("groups", Array(String("utf-8"))), ("operations", Boolean))
-
-
-class GroupsRequest(Request[_GroupsStruct]):
-    """DescribeGroups v3 with what we may do (Kafka 2.3); aiokafka's own reads the answer as if it were the one before.
-
-    For the group's coordinator.
-    """
-
-    API_KEY = 15
-
-    def __init__(self, groups: list[str]) -> None:
-        self._groups = groups
-
-    def build(self, request_struct_class: type[_GroupsStruct]) -> _GroupsStruct:
-        return request_struct_class(self._groups, True)

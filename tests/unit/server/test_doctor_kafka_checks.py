@@ -63,7 +63,7 @@ HEALTHY = KafkaFacts(
     features={"metadata.version": 27, "transaction.version": 2},
     topics={name: topic(name) for name in ("logins", "alerts", "__consumer_offsets", "__transaction_state")},
     cluster_operations=ALL,
-    group_operations=ALL,
+    group_error=25,
     transaction_errors={"ostinato.fraud.0": 49},
 )
 
@@ -224,8 +224,7 @@ CASES: list[tuple[str, Severity, Callable[[], KafkaFacts], str]] = [
         lambda: with_topic("alerts", replace(topic("alerts"), operations=frozenset({"Describe"}))),
         "--operation Write --topic alerts",
     ),
-    ("kafka.allowed", E, lambda: replace(HEALTHY, group_operations=None, group_error=30), "--group fraud"),
-    ("kafka.allowed", E, lambda: replace(HEALTHY, group_operations=frozenset({"Describe"})), "--group fraud"),
+    ("kafka.allowed", E, lambda: replace(HEALTHY, group_error=30), "--group fraud"),
     (
         "kafka.allowed",
         E,
@@ -280,10 +279,10 @@ def test_what_is_just_good_enough_is_left_in_peace(facts: KafkaFacts) -> None:
 def test_settings_that_nobody_may_see_are_not_made_up() -> None:
     brokers = tuple(replace(broker, configs=None) for broker in HEALTHY.brokers)
     topics = {name: replace(each, configs=None, operations=None) for name, each in HEALTHY.topics.items()}
-    assert wrong(replace(HEALTHY, brokers=brokers, topics=topics, group_operations=None)) == []
+    assert wrong(replace(HEALTHY, brokers=brokers, topics=topics, group_error=0)) == []
 
 
 def test_a_cluster_without_a_program_is_asked_about_itself_only() -> None:
-    facts = replace(HEALTHY, job=Job(), topics={}, transaction_errors={}, group_operations=None)
+    facts = replace(HEALTHY, job=Job(), topics={}, transaction_errors={}, group_error=0)
     assert wrong(facts) == []
     assert {"kafka.offsets_retention", "kafka.own_topics"} <= {each.check for each in examine_kafka(facts)}
