@@ -79,6 +79,8 @@ class _Sending:
         self._turn = asyncio.Lock()
         self._sent: list[asyncio.Future[Any]] = []
         self._inner: AIOKafkaProducer | None = None
+        self._failure: BaseException | None = None
+        """Once a record could not be written nothing else may be: a commit without it would lose it."""
 
     async def start(self) -> None:
         from aiokafka import AIOKafkaProducer
@@ -115,10 +117,10 @@ class _Sending:
                         record.value,
                         record.key,
                         record.partition,
-                        headers=record.headers,
+                        headers=list(record.headers),
                     )
                     self._sent.append(sent)
-            except Exception as error:
+            except BaseException as error:
                 raise self._lost(error) from error
 
     async def drain(self) -> None:
@@ -151,9 +153,10 @@ class _Sending:
         """Before records are sent."""
 
     async def _drain(self) -> None:
+        """Raises where anything has failed that was written, ever."""
+        producer = self._producer
         sent, self._sent = self._sent, []
-        if not sent:
-            return
+        assert producer is not None
         for outcome in await asyncio.gather(*sent, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise self._lost(outcome) from outcome
@@ -162,10 +165,20 @@ class _Sending:
     def _producer(self) -> AIOKafkaProducer:
         if self._inner is None:
             raise ProducerLostError(f"{self._place}: the producer was discarded")
+        if self._failure is not None:
+            raise self._failure
         return self._inner
 
-    def _lost(self, error: BaseException) -> ProducerLostError:
-        if isinstance(error, ProducerLostError):
+    def _lost(self, error: BaseException) -> BaseException:
+        """What went wrong, as an error of ours; what is no matter of Kafka's stays as it is. Nothing is written or
+        committed any more after it."""
+        self._failure = said = self._told(error)
+        return said
+
+    def _told(self, error: BaseException) -> BaseException:
+        from aiokafka.errors import KafkaError
+
+        if isinstance(error, ProducerLostError) or not isinstance(error, (KafkaError, OSError, TimeoutError)):
             return error
         said = explain(error, self._place)
         kind = FencedProducerError if isinstance(said, FencedProducerError) else ProducerLostError
@@ -204,7 +217,7 @@ class TransactionalProducer(_Sending):
                 await producer.send_offsets_to_transaction(given, self._group)
                 steps("txn.commit")
                 await producer.commit_transaction()
-            except Exception as error:
+            except BaseException as error:
                 raise self._lost(error) from error
             self._is_open = False
 
@@ -235,10 +248,10 @@ class TransactionalProducer(_Sending):
 
         client.send = send
 
-    def _lost(self, error: BaseException) -> ProducerLostError:
+    def _told(self, error: BaseException) -> BaseException:
         if self.tainted is not None:
             return ProducerLostError(f"{self.tainted}; the producer is thrown away")
-        return super()._lost(error)
+        return super()._told(error)
 
 
 class PlainProducer(_Sending):
@@ -254,11 +267,11 @@ class PlainProducer(_Sending):
     async def commit(self, offsets: Offsets, *, steps: Callable[[str], None]) -> None:
         async with self._turn:
             await self._drain()
-            steps("txn.offsets")
             try:
+                steps("txn.offsets")
                 steps("txn.commit")
                 await self._commit_offsets(offsets)
-            except Exception as error:
+            except BaseException as error:
                 raise self._lost(error) from error
 
 

@@ -104,6 +104,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._admin: AIOKafkaAdminClient | None = None
         self._fetching: asyncio.Task[None] | None = None
         self._queued: Callable[[int], int] = lambda _: 0
+        self._revocation = asyncio.Event()
 
     def start(self, queued: Callable[[int], int]) -> None:
         """Join the group. `queued` says how many bytes of a partition wait. Raises ConnectorError."""
@@ -211,8 +212,11 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         return sum(max(0, ends.get(TopicPartition(topic, number), at) - at) for topic, at in next_.items())
 
     async def job_watermark(self, own: dict[int, tuple[int, bool]]) -> int | None:
-        """The smallest watermark of all partitions that are not idle, as committed; None where there is none, or
-        somebody has not committed yet. `own`: number -> watermark and idleness of those that are here."""
+        """How far time has come in the job: the smallest watermark of all partitions that are not idle, as committed;
+        where all are, the largest. None where somebody has not committed yet.
+
+        `own`: number -> watermark and idleness of those that are here.
+        """
         assert self._admin is not None
         assert self._consumer is not None
         try:
@@ -231,7 +235,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         }
         if wanted - known.keys():
             return None
-        return min((watermark for watermark, idle in known.values() if not idle), default=None)
+        awake = [watermark for watermark, idle in known.values() if not idle]
+        return min(awake) if awake else max((watermark for watermark, _ in known.values()), default=None)
 
     def wake(self) -> None:
         """Let the thread that computes look around."""
@@ -244,7 +249,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._reading.clear()
         if not self._owned:
             return
-        done = asyncio.Event()
+        self._revocation = done = asyncio.Event()
         self.inbox.put(Revoked(lambda: self.loop.soon(done.set)))
         budget = self._setup.sources[0].max_poll_interval_ms / 1000 * _REVOKE_PART
         with suppress(TimeoutError):
@@ -324,6 +329,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 )
 
     async def _stop(self, *, leave: bool) -> None:
+        self._owned.clear()
+        self._revocation.set()  # nobody is there any more to answer it
         fetching, self._fetching = self._fetching, None
         if fetching is not None:
             fetching.cancel()

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ostinato.cep.connectors.base import Chunk
+from ostinato.cep.connectors.base import Chunk, ConnectorError
 from ostinato.cep.connectors.kafka.eventloop import EventLoop
 from ostinato.cep.connectors.kafka.producers import Producer
 from ostinato.cep.runtime.attempt import counters_of
@@ -18,7 +18,7 @@ from ostinato.cep.runtime.partitioned.setup import Setup
 from ostinato.cep.runtime.partitioned.snapshots import Cut, Written
 from ostinato.cep.runtime.partitioned.takeover import Committed, Loaded, load
 from ostinato.cep.runtime.sources import ReadChunk, Tick, wall_clock
-from ostinato.state.errors import FencedError, SnapshotError, StoreError
+from ostinato.state.errors import FencedError, SnapshotError, StateError, StoreError
 from ostinato.state.manifest import SourceState
 from ostinato.state.steps import reached
 
@@ -458,4 +458,7 @@ def is_fatal(error: BaseException) -> bool:
 
     if isinstance(error, FencedError):
         return False
-    return isinstance(error, (SnapshotError, LostOffsetsError, StrictError, PatternError))
+    if isinstance(error, (SnapshotError, LostOffsetsError, StrictError, PatternError)):
+        return True
+    # anything else that is no matter of Kafka, of the store or of the system is a bug, ours or the user's
+    return not isinstance(error, (ConnectorError, StateError, OSError, TimeoutError))
