@@ -156,6 +156,12 @@ def test_closed(broker: Kafka, proxy: KafkaProxy, topic: str, strike: Strike, do
     with_producer(proxy, one(topic), enable_idempotence=False)
     assert len(values(broker, topic)) == 1 + done
     assert (proxy.passed[Api.PRODUCE], proxy.struck[Api.PRODUCE]) == (1 + done, 1)
+    proxy.on(Api.HEARTBEAT, strike)
+    with closing(RawClient(proxy.port)) as client:
+        client.send(HeartbeatRequest_v1("g", 1, "m"))
+        with pytest.raises(ConnectionError):
+            client.receive(HeartbeatRequest_v1("g", 1, "m"))
+    assert proxy.passed[Api.HEARTBEAT] == done
 
 
 @pytest.mark.parametrize(("strike", "done"), [(DropRequest(), False), (DropAnswer(), True)], ids=str)
@@ -330,6 +336,8 @@ def test_an_end_that_comes_late_ends_the_next_transaction(
         await transaction(topic, "first")(producer)
         await producer.begin_transaction()
         await producer.send_and_wait(topic, b"second")
+        # the first transaction was ended at the second try
+        assert (proxy.passed[Api.END_TXN], proxy.struck[Api.END_TXN]) == (1, 1)
         assert await asyncio.to_thread(rule.deliver) == [0]
         assert await asyncio.to_thread(values, broker, topic) == ["first", "second"]
 

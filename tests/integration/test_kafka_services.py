@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,7 +100,10 @@ def test_data_outlive_the_broker(kafka_brokers: KafkaBrokers) -> None:
     broker = kafka_brokers({"num.partitions": "3"})
     broker.produce("made-by-use", [("k", "1", 2)])
     assert broker.partitions("made-by-use") == [0, 1, 2]
-    broker.restart()
+    with socket.create_connection(("127.0.0.1", broker.port), 10) as connection:
+        broker.restart()
+        with suppress(ConnectionError):
+            assert connection.recv(1) == b""
     broker.produce("made-by-use", [("k", "2", 2)])
     broker.stop()
     broker.start()
@@ -139,12 +143,13 @@ def test_a_shared_broker_ends_with_the_last_of_its_users(tmp_path: Path) -> None
             stack.callback(user.kill)
         (address,) = {user.stdout.readline().strip() for user in users if user.stdout}
         port = int(address.rpartition(":")[2])
+        assert len(keepers(tmp_path)) == 1
         for user in users:
             assert answers(port)
             user.kill()
             user.wait()
             time.sleep(0.1)
-    eventually(lambda: not answers(port), "the broker to end", 20)
+    eventually(lambda: not answers(port) and not keepers(tmp_path), "the broker to end", 20)
     # and who comes after that begins another one
     with shared_broker(tmp_path) as again:
         again.create_topic("new")
@@ -191,6 +196,17 @@ def test_a_class_archive_that_does_not_fit_costs_time_only(monkeypatch: pytest.M
     with closing(LocalKafka()) as broker:
         broker.start()
         assert broker.create_topic("t") == "t"
+
+
+def keepers(folder: Path) -> list[int]:
+    """Processes that keep a broker for the users of a folder."""
+    wanted = [b"-m", b"tests.kafka_services", str(folder).encode(), b""]
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if path.read_bytes().split(b"\0")[-4:] == wanted:
+                found.append(int(path.parent.name))
+    return found
 
 
 def alive(pid: int) -> bool:
