@@ -41,7 +41,7 @@ from tests.kafka_proxy import (
     SendTwice,
     Strike,
 )
-from tests.kafka_services import KafkaBrokers
+from tests.kafka_services import KafkaBroker, KafkaBrokers
 from tests.kafka_wire import TRANSACTIONAL, Api
 
 CODES = (13, 45, 47, 51, 59, 90, 120, 9999)
@@ -376,6 +376,24 @@ def test_all_connections_stand_still_or_are_cut(proxy: KafkaProxy) -> None:
     with closing(RawClient(proxy.port)) as client:
         client.send(request)
         client.receive(request)
+
+
+def test_a_broker_that_is_killed_behind_the_proxy(proxied_kafka: tuple[KafkaBroker, KafkaProxy]) -> None:
+    """Its clients lose their connections, are refused while it is down, and come back to it."""
+    broker, proxy = proxied_kafka
+    topic, request = broker.create_topic("t"), MetadataRequest_v1([])
+    with closing(RawClient(proxy.port)) as before:
+        before.send(request)
+        assert [node[2] for node in before.receive(request).brokers] == [proxy.port]
+        broker.kill()
+        with pytest.raises(ConnectionError):
+            before.receive(request)
+    with closing(RawClient(proxy.port)) as meanwhile, pytest.raises(ConnectionError):
+        meanwhile.receive(request)
+    broker.start()
+    Kafka(proxy.servers).produce(topic, [("k", "v")])
+    assert values(broker, topic) == ["v"]
+    assert proxy.passed[Api.PRODUCE] == 1
 
 
 class RawClient:
