@@ -106,6 +106,14 @@ class Pipeline:
         with self.writing_out.running():
             self._outlet.breathe(idle=is_lull(entry))
 
+    def mark(self, number: int, split: int, max_time: int, *, idle: bool, now: int) -> None:
+        """A split of a source has come so far, with rows or without; see `WatermarkGenerator.mark`."""
+        self.intakes[number].time.mark(split, max_time, idle=idle, now=now)
+        self._advance(number)
+
+    def prepare(self) -> None:
+        """A snapshot is about to be taken: the operators have nothing to say about that."""
+
     def drain(self, now: int) -> None:
         """Let time come to its end, as if all sources had ended."""
         for number, ended in enumerate(self._ended):

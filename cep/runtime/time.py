@@ -152,6 +152,17 @@ class WatermarkGenerator:
         """Has every split been silent for so long that none holds time back?"""
         return all(state.idle for state in self._splits.values())
 
+    def split(self, split: int) -> tuple[int, bool] | None:
+        """A split's largest time, and whether it is idle; None where it is not known."""
+        state = self._splits.get(split)
+        return None if state is None else (state.max_time, state.idle)
+
+    def mark(self, split: int, max_time: int, *, idle: bool, now: int) -> None:
+        """Somebody who knows says how far a split has come, and whether it holds time back."""
+        state = self._splits.setdefault(split, _Split())
+        state.max_time, state.idle, state.active_at = max(state.max_time, max_time), idle, now
+        self._advance()
+
     def lift(self, watermark: int) -> None:
         """Time has come so far elsewhere, and nothing here holds it back."""
         self.watermark = max(self.watermark, watermark)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from ostinato.cep.connectors.kafka.producers import Producer
 from ostinato.cep.runtime.partitioned.position import Position
-from ostinato.cep.runtime.partitioned.snapshots import Cut, Snapshots, Written
+from ostinato.cep.runtime.partitioned.snapshots import Cut, NoSnapshots, Snapshots, Written
 from ostinato.state.steps import reached
 
 
@@ -45,7 +45,7 @@ class CutAt:
     idle: bool
 
 
-async def commit(producer: Producer, snapshots: Snapshots, thread: Executor, at: CutAt) -> Written:
+async def commit(producer: Producer, snapshots: Snapshots | NoSnapshots, thread: Executor, at: CutAt) -> Written:
     """Steps 1 to 4, in the event loop; what blocks is done by `thread`.
 
     Raises:
@@ -73,7 +73,7 @@ async def commit(producer: Producer, snapshots: Snapshots, thread: Executor, at:
     return written
 
 
-def tidy(snapshots: Snapshots, written: Written) -> None:
+def tidy(snapshots: Snapshots | NoSnapshots, written: Written) -> None:
     """Step 4; blocks. Raises StoreError."""
     snapshots.tidy(written)
     reached("txn.tidied")

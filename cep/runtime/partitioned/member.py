@@ -9,21 +9,22 @@ from __future__ import annotations
 import asyncio
 import queue
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError, TopicAlreadyExistsError
 from aiokafka.protocol.group import HeartbeatRequest
 
 from ostinato.cep.connectors.base import ConnectorError, SourceError
 from ostinato.cep.connectors.kafka.consumer import BulkConsumer
 from ostinato.cep.connectors.kafka.errors import KafkaUnavailableError, explain
 from ostinato.cep.connectors.kafka.eventloop import EventLoop
+from ostinato.cep.connectors.kafka.options import KafkaSource
 from ostinato.cep.connectors.kafka.producers import Offsets, PlainProducer, Producer, TransactionalProducer
 from ostinato.cep.runtime.partitioned.assignor import make_assignor
 from ostinato.cep.runtime.partitioned.position import Position
@@ -103,10 +104,10 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._consumer: AIOKafkaConsumer | None = None
         self._admin: AIOKafkaAdminClient | None = None
         self._fetching: asyncio.Task[None] | None = None
-        self._queued: Callable[[int], int] = lambda _: 0
+        self._queued: Callable[[int, str], int] = lambda _number, _topic: 0
         self._revocation = asyncio.Event()
 
-    def start(self, queued: Callable[[int], int]) -> None:
+    def start(self, queued: Callable[[int, str], int]) -> None:
         """Join the group. `queued` says how many bytes of a partition wait. Raises ConnectorError."""
         self._queued = queued
         self.loop.call(self._start())
@@ -122,11 +123,11 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     # For tasks
 
-    def make_producer(self, number: int) -> Producer:
+    def make_producer(self, number: int, *, routing: bool) -> Producer:
         """Belongs to the loop."""
         setup = self._setup
         if setup.is_exact:
-            return TransactionalProducer(setup.producers, setup.transactional_id(number), setup.job)
+            return TransactionalProducer(setup.producers, setup.transactional_id(number, routing=routing), setup.job)
         return PlainProducer(setup.producers, f"output of partition {number}", self._commit_offsets)
 
     async def confirm(self) -> None:
@@ -146,15 +147,15 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         if answer.error_code:
             raise KafkaUnavailableError(f"{self._place}: the group is being rebalanced (code {answer.error_code})")
 
-    async def committed(self, number: int) -> Committed:
+    async def committed(self, number: int, *, routing: bool) -> Committed:
         """What Kafka knows of a partition number. Raises ConnectorError, SnapshotError."""
         assert self._admin is not None
-        own = self.topics_of(number)
+        own = self.topics_of(number, routing=routing)
         topics = sorted({topic for each in own for topic in each})
         places = [TopicPartition(topic, number) for topic in topics]
         try:
             found = await self._admin.list_consumer_group_offsets(self._setup.job, partitions=places)
-            logs = await self._log_ends(number, own)
+            logs = await self._log_ends(number, own, self._sources(routing=routing))
         except Exception as error:
             raise explain(error, self._place) from error
         offsets = {place.topic: held.offset for place, held in found.items() if held.offset >= 0}
@@ -163,14 +164,15 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             if held.offset >= 0:
                 what = f"topic {place.topic}, partition {number}, group {self._setup.job}"
                 kept.append(Position.decode(held.metadata, what))
-        return Committed(offsets, max(kept, key=lambda each: each.snapshot, default=None), logs)
+        position = max(kept, key=lambda each: each.snapshot, default=None)
+        return Committed(offsets, position, logs, self._origins(), self._partitions())
 
-    def topics_of(self, number: int) -> list[list[str]]:
+    def topics_of(self, number: int, *, routing: bool) -> list[list[str]]:
         """The topics of each source that have this partition, by name."""
         assert self._consumer is not None
         cluster = self._consumer._client.cluster
         found = []
-        for source in self._setup.sources:
+        for source in self._sources(routing=routing):
             if source.pattern is not None:
                 names = [topic for topic in cluster.topics() if re.fullmatch(source.pattern, topic)]
             else:
@@ -195,11 +197,11 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
         self.loop.soon(begin)
 
-    def stop_reading(self, number: int) -> None:
-        """Let no more records of a partition come."""
+    def stop_reading(self, number: int, topics: Collection[str]) -> None:
+        """Let no more records of these topics' partition come."""
 
         def stop() -> None:
-            for place in [place for place in self._reading if place.partition == number]:
+            for place in [each for each in self._reading if each.partition == number and each.topic in topics]:
                 del self._reading[place]
                 if self._consumer is not None and place in self._consumer.assignment():
                     self._consumer.pause(place)
@@ -224,13 +226,14 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         except Exception as error:
             raise explain(error, self._place) from error
         known = dict(own)
+        routed = self._setup.routed_topics
         for place, held in found.items():
-            if place.partition not in known:
+            if place.topic not in routed and place.partition not in known:
                 position = Position.decode(held.metadata, self._place)
                 known[place.partition] = (position.watermark, position.idle)
         wanted = {
             number
-            for topic in self._consumer.subscription()
+            for topic in self._consumer.subscription() - routed
             for number in self._consumer._client.cluster.partitions_for_topic(topic) or ()
         }
         if wanted - known.keys():
@@ -294,10 +297,10 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             await self._check_topics()
             patterns = [each.pattern for each in self._setup.sources if each.pattern is not None]
             if patterns:
-                named = [re.escape(topic) for each in self._setup.sources for topic in each.topics]
+                named = [re.escape(topic) for each in self._all_sources for topic in each.topics]
                 consumer.subscribe(pattern="|".join(f"(?:{each})$" for each in (*patterns, *named)), listener=self)
             else:
-                topics = {topic for each in self._setup.sources for topic in each.topics}
+                topics = {topic for each in self._all_sources for topic in each.topics}
                 consumer.subscribe(topics=sorted(topics), listener=self)
             await consumer.start()
         except BaseException as error:
@@ -307,17 +310,56 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             raise
         self._fetching = asyncio.get_running_loop().create_task(self._fetch())
 
+    @property
+    def _all_sources(self) -> tuple[KafkaSource, ...]:
+        return (*self._setup.sources, *self._setup.originals)
+
+    def _sources(self, *, routing: bool) -> tuple[KafkaSource, ...]:
+        return self._setup.originals if routing else self._setup.sources
+
+    def _origins(self) -> list[list[str]]:
+        """For each source that is rekeyed, the partitions that its records come from."""
+        assert self._consumer is not None
+        cluster = self._consumer._client.cluster
+        found: list[list[str]] = [[] for _ in self._setup.sources]
+        for each in self._setup.rekeyed:
+            for topic in each.topics:
+                numbers = sorted(cluster.partitions_for_topic(topic) or ())
+                found[each.source] += [f"{topic}/{number}" for number in numbers]
+        return found
+
+    def _partitions(self) -> dict[str, int]:
+        assert self._consumer is not None
+        cluster = self._consumer._client.cluster
+        return {each.through: len(cluster.partitions_for_topic(each.through) or ()) for each in self._setup.rekeyed}
+
+    async def _make_own_topics(self) -> None:
+        """Make the topics of the job's own that are not there yet, with as many partitions as go with the others."""
+        assert self._admin is not None
+        if not self._setup.rekeyed:
+            return
+        own = {each.through for each in self._setup.rekeyed}
+        existing = set(await self._admin.list_topics())
+        others = {topic for source in self._setup.sources for topic in source.topics} - own
+        wanted = sorted((others or self._setup.routed_topics) & existing)
+        counts = [len(each["partitions"]) for each in await self._admin.describe_topics(wanted)] if wanted else []
+        for topic in sorted(own - existing):
+            with suppress(TopicAlreadyExistsError):
+                await self._admin.create_topics([NewTopic(topic, max(counts, default=1), -1)])
+            self._announce(f"topic {topic} is made, with {max(counts, default=1)} partitions")
+
     async def _check_topics(self) -> None:
         """Raise where topics are missing, or do not go together."""
         assert self._admin is not None
-        named = sorted({topic for source in self._setup.sources for topic in source.topics})
+        await self._make_own_topics()
         existing = set(await self._admin.list_topics())
+        routed = self._setup.routed_topics
+        if routed - existing:
+            self._refuse_missing(sorted(routed - existing))
+        named = sorted({topic for source in self._setup.sources for topic in source.topics})
         missing = [topic for topic in named if topic not in existing]
         if missing:
-            raise SourceError(
-                f"topic {', '.join(missing)} at {self._connection.servers}: there is no such topic; create it "
-                "(kafka-topics.sh --create), or check its name"
-            )
+            self._refuse_missing(missing)
         if len(named) > 1:
             described = await self._admin.describe_topics(named)
             counts = {each["topic"]: len(each["partitions"]) for each in described}
@@ -327,6 +369,12 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                     f"topics that are read together need equally many partitions, so that a key is in the same one of "
                     f"each: {said}. Add partitions, or let the smaller one be rekeyed (keying = 'rekey')"
                 )
+
+    def _refuse_missing(self, topics: Sequence[str]) -> NoReturn:
+        raise SourceError(
+            f"topic {', '.join(topics)} at {self._connection.servers}: there is no such topic; create it "
+            "(kafka-topics.sh --create), or check its name"
+        )
 
     async def _stop(self, *, leave: bool) -> None:
         self._owned.clear()
@@ -381,7 +429,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     def _hold_back(self, consumer: AIOKafkaConsumer) -> None:
         """Pause partitions of which much waits, and let others go on."""
         for place in self._reading:
-            queued = self._queued(place.partition)
+            queued = self._queued(place.partition, place.topic)
             if place not in self._paused and queued > _QUEUED_BYTES:
                 self._paused.add(place)
                 consumer.pause(place)
@@ -399,14 +447,16 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 ends[place] = end
         self._ends = ends
 
-    async def _log_ends(self, number: int, own: Sequence[Sequence[str]]) -> dict[str, LogEnds]:
+    async def _log_ends(
+        self, number: int, own: Sequence[Sequence[str]], sources: Sequence[KafkaSource]
+    ) -> dict[str, LogEnds]:
         consumer = self._consumer
         assert consumer is not None
         places = sorted({TopicPartition(topic, number) for each in own for topic in each})
         first = await consumer.beginning_offsets(places)
         end = await consumer.end_offsets(places)
         starts: dict[str, int] = {}
-        for source, topics in zip(self._setup.sources, own, strict=True):
+        for source, topics in zip(sources, own, strict=True):
             for topic in topics:
                 place = TopicPartition(topic, number)
                 if isinstance(source.start, int):

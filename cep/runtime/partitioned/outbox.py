@@ -72,7 +72,7 @@ class Outbox:
         name = f"{self._job}.{batch.stream}.{self._number}.".encode()
         for route in routes:
             fixed = (("pattern", route.pattern.encode()), ("version", route.version.encode()))
-            keys = _keys(batch, route.keys)
+            keys = keys_of(batch, route.keys)
             topic = route.target.topic
             self._records += [
                 OutRecord(
@@ -91,6 +91,11 @@ class Outbox:
             return
         self.bad += len(records)
         self._records += [self._dead_letter(record) for record in records]
+
+    def put(self, records: Sequence[OutRecord]) -> None:
+        """Records as they are."""
+        if not self.muted:
+            self._records += records
 
     def breathe(self, *, idle: bool) -> None:
         """Do nothing: whoever drives the operators takes what there is."""
@@ -132,7 +137,7 @@ class Outbox:
         return OutRecord(self._dead_letters.topic, key, value, tuple(headers))
 
 
-def _keys(batch: Batch, columns: Sequence[str]) -> list[bytes | None]:
+def keys_of(batch: Batch, columns: Sequence[str]) -> list[bytes | None]:
     """The key of each row: the text of one column, the JSON array of several; None without any."""
     if not columns:
         return [None] * len(batch)

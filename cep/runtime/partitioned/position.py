@@ -20,7 +20,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True, rename={"version": "v"
     """What belongs to the committed offsets of one partition number.
 
     Attributes:
-        snapshot: its id in the partition's store.
+        snapshot: its id in the partition's store; 0 where there is no state.
         crc: of its manifest's bytes, CRC-32.
         watermark: event time, ms: the smallest of the sources.
         idle: nothing comes at the moment, and the partition holds nobody back.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ostinato.cep.connectors.base import ConnectorError
 from ostinato.cep.connectors.kafka.options import KafkaTarget, source_options, target_options
+from ostinato.cep.runtime.partitioned.rekey import Rekeyed
 from ostinato.cep.runtime.partitioned.setup import INTERVAL_MS, KEY_GROUPS, LostSnapshot, Setup, routes_of
 from ostinato.patterns.ast import Connector, OutputDecl, Stream
 
@@ -88,20 +89,61 @@ def setup_of(
     groups = {(each.session_timeout_ms, each.isolation) for each in sources}
     if len(groups) > 1:
         raise ConnectorError("session_timeout_ms and isolation_level must be the same for all sources of a job")
-    definition = replace(definition, key_groups=KEY_GROUPS)
+    _refuse_rekeyed_matches(definition.plan)
+    originals, rekeyed, read = [], [], []
+    for number, (stream, source) in enumerate(zip(definition.plan.sources, sources, strict=True)):
+        if source.keying != "rekey":
+            read.append(source)
+            continue
+        if source.pattern is not None:
+            raise ConnectorError(f"stream {stream.name}: name the topics that are to be rekeyed, instead of a pattern")
+        through = f"{job}.{stream.name}.rekey"
+        rekeyed.append(Rekeyed(number, source.topics, through))
+        originals.append(source)
+        read.append(replace(source, topics=(through,), keying="trust", start="earliest", on_lost_offsets="fail"))
+    routed = [topic for each in rekeyed for topic in each.topics]
+    twice = {topic for topic in routed if routed.count(topic) > 1} | set(routed) & {t for s in read for t in s.topics}
+    if twice:
+        raise ConnectorError(
+            f"topic {', '.join(sorted(twice))}: where a topic is rekeyed, one stream only may read it; declare one "
+            "stream with all the columns"
+        )
+    definition = replace(definition, key_groups=KEY_GROUPS, plan=_marked(definition.plan, {r.source for r in rekeyed}))
     first = next(iter(targets.values()))[0][1]
     letters = replace(first, topic=dead_letters or f"{job}.dead-letters", key=())
     return Setup(
         job,
         definition,
-        sources,
+        tuple(read),
         routes_of(definition, targets),
         letters,
         stores,
         INTERVAL_MS if interval_ms is None else interval_ms,
         strict,
         on_lost_snapshot,
+        tuple(rekeyed),
+        tuple(originals),
     )
+
+
+def _marked(plan: Plan, rekeyed: Collection[int]) -> Plan:
+    """The plan, where streams that are rekeyed do not judge idleness themselves: their routers say."""
+    sources = tuple(
+        replace(stream, time=replace(stream.time, idle_ms=0)) if number in rekeyed else stream
+        for number, stream in enumerate(plan.sources)
+    )
+    return replace(plan, sources=sources)
+
+
+def _refuse_rekeyed_matches(plan: Plan) -> None:
+    for matching in plan.matchings:
+        if matching.rekeyed:
+            name = matching.stream.name
+            makers = matching.patterns[0].pattern.name if matching.patterns else matching.processes[0].name
+            raise ConnectorError(
+                f"{makers} reads the matches `{name}` by another key than they were found by, so they may be in "
+                f"another partition: write {name} to a topic, and read that as a stream of its own with keying = 'rekey'"
+            )
 
 
 def _connector(stream: Stream) -> Connector:

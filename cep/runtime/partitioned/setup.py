@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from ostinato.cep.connectors.kafka.options import KafkaSource, KafkaTarget
 from ostinato.cep.connectors.kafka.producers import ProducerSettings
 from ostinato.cep.runtime.partitioned.outbox import Route
+from ostinato.cep.runtime.partitioned.rekey import Rekeyed
 from ostinato.cep.runtime.plan import streams_made
 from ostinato.patterns.ast import Connector, Stream
 from ostinato.patterns.typecheck import CheckedPattern
@@ -39,6 +40,8 @@ class Setup:
         interval_ms: from one commit to the next.
         strict: a record that cannot be used ends the job.
         on_lost_snapshot: rebuild the state by playing input again, or fail.
+        rekeyed: sources that are read through a topic of the job's own.
+        originals: of these, what the program says of their topics.
         watchdog_seconds: a partition that has work and does not move for so long is taken over anew.
     """
 
@@ -51,7 +54,23 @@ class Setup:
     interval_ms: int = INTERVAL_MS
     strict: bool = False
     on_lost_snapshot: LostSnapshot = "rebuild"
+    rekeyed: tuple[Rekeyed, ...] = ()
+    originals: tuple[KafkaSource, ...] = ()
     watchdog_seconds: float = 60.0
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """Of each source."""
+        return self.definition.plan.sources
+
+    def through(self, source: int) -> Rekeyed | None:
+        """How a source is rekeyed; None where it is not."""
+        return next((each for each in self.rekeyed if each.source == source), None)
+
+    @property
+    def routed_topics(self) -> frozenset[str]:
+        """The topics that routers read."""
+        return frozenset(topic for each in self.rekeyed for topic in each.topics)
 
     @property
     def is_exact(self) -> bool:
@@ -71,9 +90,9 @@ class Setup:
             max(target.max_request_size for target in targets),
         )
 
-    def transactional_id(self, number: int) -> str:
+    def transactional_id(self, number: int, *, routing: bool) -> str:
         """Of the producer for a partition number: whoever has it fences everybody who had it before."""
-        return f"ostinato.{self.job}.{number}"
+        return f"ostinato.{self.job}.route.{number}" if routing else f"ostinato.{self.job}.{number}"
 
 
 def routes_of(

@@ -57,6 +57,7 @@ class Cut:
         whole: it is all there is; else what has changed since the cut before.
         sources: where the sources stand.
         rows: how many rows each output stream has had.
+        origins: of each source that is rekeyed, place -> the number of its split.
         counters: see `Manifest`.
         taken_at: wall clock, epoch ms.
     """
@@ -67,6 +68,7 @@ class Cut:
     rows: Mapping[str, int]
     counters: Mapping[str, int]
     taken_at: int
+    origins: Sequence[Mapping[str, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,7 @@ class Written:
 
     id: int
     crc: int
-    layout: Layout
-    manifest: Manifest
+    manifest: Manifest | None
     bytes: int
     seconds: float
 
@@ -161,7 +162,7 @@ class Snapshots:
             parallelism=1,
             key_groups=len(self._groups),
             sources=cut.sources,
-            sinks={"rows": dict(cut.rows)},
+            sinks={"rows": dict(cut.rows), "origins": [dict(each) for each in cut.origins]},
             operators=operators,
             counters=cut.counters,
             blobs=blobs,
@@ -170,16 +171,41 @@ class Snapshots:
         self._store.commit(Entry(number, False, cut.taken_at, len(data)), data)
         self._layout = layout
         size = len(data) + sum(blob.size for blob in part.blobs)
-        return Written(number, zlib.crc32(data), layout, manifest, size, time.monotonic() - began)
+        return Written(number, zlib.crc32(data), manifest, size, time.monotonic() - began)
 
     def tidy(self, written: Written) -> None:
         """The transaction that names it is committed: older ones may go, but for one. Raises StoreError."""
+        assert written.manifest is not None
         self._retention.add(written.manifest)
         self._retention.tidy()
 
     def close(self) -> None:
         """Give it up."""
         self._store.close()
+
+
+class NoSnapshots:
+    """Of a router: all that it would have to know is in its topics."""
+
+    address = "nowhere"
+
+    def wanted(self) -> Mapping[str, list[int]] | None:
+        return {}
+
+    def write(self, cut: Cut) -> Written:  # noqa: ARG002 - there is nothing in it
+        return Written(0, 0, None, 0, 0.0)
+
+    def tidy(self, written: Written) -> None:
+        """There is nothing to delete."""
+
+    def close(self) -> None:
+        """Nothing was opened."""
+
+
+def origins_of(manifest: Manifest) -> list[dict[str, int]]:
+    """Of each source, place -> the number of its split."""
+    held: Any = manifest.sinks.get("origins", ())
+    return [dict(each) for each in held]
 
 
 def rows_of(manifest: Manifest) -> dict[str, int]:

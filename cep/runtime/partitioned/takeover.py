@@ -11,14 +11,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ostinato.cep.connectors.kafka.errors import LostOffsetsError
 from ostinato.cep.runtime.partitioned.outbox import Outbox
 from ostinato.cep.runtime.partitioned.position import Position
+from ostinato.cep.runtime.partitioned.rekey import Router
 from ostinato.cep.runtime.partitioned.setup import KEY_GROUPS, Setup
-from ostinato.cep.runtime.partitioned.snapshots import Snapshots, rows_of
+from ostinato.cep.runtime.partitioned.snapshots import NoSnapshots, Snapshots, origins_of, rows_of
 from ostinato.cep.runtime.pipeline import Pipeline
 from ostinato.cep.runtime.recovery import RestorePoint
 from ostinato.cep.runtime.sources import wall_clock
@@ -43,11 +44,15 @@ class Committed:
         offsets: topic -> where reading goes on; topics of which nothing is committed are not there.
         position: what is kept with them; None where nothing is committed.
         logs: topic -> what there is to read.
+        origins: of each source that is rekeyed, the partitions that records come from; else nothing.
+        partitions: how many each topic of the job's own has.
     """
 
     offsets: Mapping[str, int]
     position: Position | None
     logs: Mapping[str, LogEnds]
+    origins: Sequence[Sequence[str]] = ()
+    partitions: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -58,18 +63,20 @@ class Loaded:
         pipeline: its operators.
         next: topic -> where reading goes on.
         splits: for each source, topic -> the number of the split.
+        origins: for each source that is rekeyed, place -> the number of the split; 0 is the job's own topic.
         muted_until: topic -> up to where what comes out has been written before; empty: nothing has.
         watermark: how far time has to have come by then; None: nobody knows.
         began: see `Position`.
         is_new: nothing was committed before.
     """
 
-    pipeline: Pipeline
+    pipeline: Pipeline | Router
     outbox: Outbox
-    snapshots: Snapshots
+    snapshots: Snapshots | NoSnapshots
     next: dict[str, int]
     splits: list[dict[str, int]]
     began: dict[str, int]
+    origins: list[dict[str, int]] = field(default_factory=list)
     muted_until: dict[str, int] = field(default_factory=dict)
     watermark: int | None = None
     is_new: bool = False
@@ -80,13 +87,20 @@ class LostSnapshotError(SnapshotError):
 
 
 def load(
-    setup: Setup, number: int, topics: list[list[str]], committed: Committed, announce: Callable[[str], None]
+    setup: Setup,
+    number: int,
+    topics: list[list[str]],
+    committed: Committed,
+    announce: Callable[[str], None],
+    *,
+    routing: bool,
 ) -> Loaded:
     """Steps 3 and 4; blocks.
 
     Args:
         setup: the job.
         number: of the partition.
+        routing: it is routed, and has no state; see `ostinato.cep.runtime.partitioned.rekey`.
         topics: of each source.
         committed: step 2.
         announce: is given what people should know.
@@ -94,6 +108,10 @@ def load(
     Raises:
         LostSnapshotError, LostOffsetsError, SnapshotError, DroppedStateError, StoreError.
     """
+    if routing:
+        loaded = _route(setup, number, topics, committed)
+        _check_logs(setup, number, loaded, committed, announce)
+        return loaded
     position = committed.position
     snapshots = Snapshots(setup.stores, number, KEY_GROUPS)
     try:
@@ -114,13 +132,30 @@ def _begin(setup: Setup, number: int, topics: list[list[str]], committed: Commit
     """From the very start: no state, and input from where the job is to begin, or once began."""
     pipeline, outbox = _make(setup, number)
     began = committed.position.began if committed.position is not None else {}
-    splits = [dict(zip(own, range(len(own)), strict=True)) for own in topics]
-    for intake, own in zip(pipeline.intakes, splits, strict=True):
-        for split in own.values():
+    splits = _splits(topics)
+    origins = [{place: split for split, place in enumerate(places, 1)} for places in committed.origins]
+    for intake, own, places in zip(pipeline.intakes, splits, origins, strict=True):
+        for split in (places or own).values():
             intake.time.add_split(split, wall_clock())
     every = {topic for own in topics for topic in own}
     place = {topic: began.get(topic, committed.logs[topic].start) for topic in sorted(every)}
-    return Loaded(pipeline, outbox, snapshots, dict(place), splits, dict(place))
+    return Loaded(pipeline, outbox, snapshots, dict(place), splits, dict(place), origins)
+
+
+def _route(setup: Setup, number: int, topics: list[list[str]], committed: Committed) -> Loaded:
+    """A router goes on where its offsets are."""
+    outbox = Outbox(setup.job, number, {}, setup.dead_letters, strict=setup.strict)
+    splits = _splits(topics)
+    router = Router(setup, number, outbox, splits, committed.partitions, wall_clock())
+    place = {topic: log.start for topic, log in committed.logs.items()} | dict(committed.offsets)
+    began = dict(committed.position.began) if committed.position is not None else dict(place)
+    loaded = Loaded(router, outbox, NoSnapshots(), place, splits, began)
+    loaded.is_new = committed.position is None
+    return loaded
+
+
+def _splits(topics: list[list[str]]) -> list[dict[str, int]]:
+    return [dict(zip(own, range(len(own)), strict=True)) for own in topics]
 
 
 def _resume(
@@ -192,14 +227,22 @@ def _restore(
     pipeline.check(point)
     plan = setup.definition.plan
     splits: list[dict[str, int]] = []
+    origins: list[dict[str, int]] = []
     place: dict[str, int] = {}
-    for intake, own, positions in zip(pipeline.intakes, topics, point.positions(plan), strict=True):
+    before = origins_of(point.manifest)
+    for source, (intake, own, positions) in enumerate(
+        zip(pipeline.intakes, topics, point.positions(plan), strict=True)
+    ):
         known = {held["topic"]: split for split, held in positions.items()}
         place |= {held["topic"]: held["offset"] for held in positions.values()}
         for topic in own:
-            split = known.setdefault(topic, max(known.values(), default=-1) + 1)
-            intake.time.add_split(split, wall_clock())
+            known.setdefault(topic, max(known.values(), default=-1) + 1)
         splits.append(known)
+        origins.append(before[source] if source < len(before) else {})
+        for origin in committed.origins[source]:
+            origins[-1].setdefault(origin, max(origins[-1].values(), default=0) + 1)
+        for split in (origins[-1] or known).values():
+            intake.time.add_split(split, wall_clock())
     pipeline.restore(point, wall_clock())
     outbox.rows = rows_of(point.manifest)
     began = dict(position.began)
@@ -207,23 +250,22 @@ def _restore(
         place.setdefault(topic, committed.logs[topic].start)
         began.setdefault(topic, place[topic])
     reached("txn.restored")
-    return Loaded(pipeline, outbox, snapshots, place, splits, began)
+    return Loaded(pipeline, outbox, snapshots, place, splits, began, origins)
 
 
 def _check_logs(
     setup: Setup, number: int, loaded: Loaded, committed: Committed, announce: Callable[[str], None]
 ) -> None:
     """Is what comes next still there?"""
-    policies = {
-        topic: source.on_lost_offsets for source, own in zip(setup.sources, loaded.splits, strict=True) for topic in own
-    }
+    policies = {topic: each.on_lost_offsets for each in (*setup.sources, *setup.originals) for topic in each.topics}
+    default = setup.sources[0].on_lost_offsets
     for topic, offset in loaded.next.items():
         log = committed.logs.get(topic)
         if log is None:
             continue
         if log.first <= offset <= log.end:
             continue
-        policy = policies.get(topic, "fail")
+        policy = policies.get(topic, default)
         if offset > log.end:
             said = f"the job has read up to offset {offset}, the topic ends at {log.end}: was it deleted and made anew?"
         else:

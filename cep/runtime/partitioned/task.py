@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
@@ -14,9 +14,11 @@ from ostinato.cep.connectors.kafka.eventloop import EventLoop
 from ostinato.cep.connectors.kafka.producers import Producer
 from ostinato.cep.runtime.attempt import counters_of
 from ostinato.cep.runtime.partitioned.commit import CutAt, commit, tidy
+from ostinato.cep.runtime.partitioned.rekey import Rekeyed, by_origin
 from ostinato.cep.runtime.partitioned.setup import Setup
 from ostinato.cep.runtime.partitioned.snapshots import Cut, Written
 from ostinato.cep.runtime.partitioned.takeover import Committed, Loaded, load
+from ostinato.cep.runtime.pipeline import Pipeline
 from ostinato.cep.runtime.sources import ReadChunk, Tick, wall_clock
 from ostinato.state.errors import FencedError, SnapshotError, StateError, StoreError
 from ostinato.state.manifest import SourceState
@@ -37,20 +39,20 @@ class Upstream(Protocol):
 
     loop: EventLoop
 
-    def make_producer(self, number: int) -> Producer: ...
+    def make_producer(self, number: int, *, routing: bool) -> Producer: ...
 
     async def confirm(self) -> None:
         """Raise where we are no member of the group at the moment."""
 
-    async def committed(self, number: int) -> Committed: ...
+    async def committed(self, number: int, *, routing: bool) -> Committed: ...
 
-    def topics_of(self, number: int) -> list[list[str]]:
+    def topics_of(self, number: int, *, routing: bool) -> list[list[str]]:
         """The topics of each source that have this partition."""
 
     def begin_reading(self, number: int, next_: dict[str, int], epoch: int) -> None:
         """Let records come from these offsets on; `epoch` comes with each block."""
 
-    def stop_reading(self, number: int) -> None: ...
+    def stop_reading(self, number: int, topics: Collection[str]) -> None: ...
 
     def wake(self) -> None:
         """There is something to look at."""
@@ -73,8 +75,13 @@ class Phase(Enum):
 class Task:
     """A partition number of all input topics. All methods are for the thread that computes."""
 
-    def __init__(self, setup: Setup, number: int, upstream: Upstream, announce: Callable[[str], None]) -> None:
+    def __init__(
+        self, setup: Setup, number: int, upstream: Upstream, announce: Callable[[str], None], *, routing: bool = False
+    ) -> None:
+        """`routing`: it only brings records to where their keys belong."""
         self.number = number
+        self.routing = routing
+        self.name = f"partition {number}{' (routing)' if routing else ''}"
         self.phase = Phase.WAITING
         self.failures = 0
         """How often it had to be taken over anew."""
@@ -203,16 +210,35 @@ class Task:
         now = wall_clock()
         for source, splits in enumerate(loaded.splits):
             if topic in splits:
-                position = {"topic": topic, "offset": block.next_offset}
-                place = f"{topic}/{self.number}"
-                chunk = Chunk(block, block.size, split=splits[topic], position=position, source=place)
-                loaded.pipeline.step(ReadChunk(source, chunk, now))
+                through = None if self.routing else self._setup.through(source)
+                if through is None:
+                    self._pass(source, splits[topic], block, now)
+                else:
+                    self._pass_rekeyed(source, block, through, now)
         loaded.next[topic] = block.next_offset
         self._is_dirty = True
         self.progressed = time.monotonic()
         if loaded.muted_until:
             self._unmute(loaded)
         self._send()
+
+    def _pass(self, source: int, split: int, block: RecordBlock, now: int) -> None:
+        assert self.loaded is not None
+        position = {"topic": block.topic, "offset": block.next_offset}
+        chunk = Chunk(block, block.size, split=split, position=position, source=f"{block.topic}/{block.partition}")
+        self.loaded.pipeline.step(ReadChunk(source, chunk, now))
+
+    def _pass_rekeyed(self, source: int, block: RecordBlock, through: Rekeyed, now: int) -> None:
+        loaded = self.loaded
+        assert loaded is not None
+        assert isinstance(loaded.pipeline, Pipeline)
+        splits = loaded.origins[source]
+        for origin in by_origin(block, through.topics):
+            split = splits.setdefault(origin.place, max(splits.values(), default=0) + 1)
+            if origin.block is not None:
+                self._pass(source, split, origin.block, now)
+            if origin.max_time is not None:
+                loaded.pipeline.mark(source, split, origin.max_time, idle=origin.idle, now=now)
 
     # Taking over
 
@@ -227,14 +253,16 @@ class Task:
 
         await self._upstream.confirm()
         reached("txn.fence")
-        producer = self._upstream.make_producer(self.number)
+        producer = self._upstream.make_producer(self.number, routing=self.routing)
         try:
             await producer.start()  # 1
             reached("txn.fenced")
-            committed = await self._upstream.committed(self.number)  # 2
+            committed = await self._upstream.committed(self.number, routing=self.routing)  # 2
             reached("txn.position")
-            topics = self._upstream.topics_of(self.number)
-            loading = self._thread.submit(load, self._setup, self.number, topics, committed, self._announce)
+            topics = self._upstream.topics_of(self.number, routing=self.routing)
+            loading = self._thread.submit(
+                load, self._setup, self.number, topics, committed, self._announce, routing=self.routing
+            )
             return producer, await asyncio.wrap_future(loading)  # 3
         except BaseException:
             await producer.discard()
@@ -274,13 +302,13 @@ class Task:
         reached_ = self._watermark(loaded)
         if loaded.watermark is not None and reached_ != loaded.watermark:
             self._announce(
-                f"partition {self.number}: after playing the input again time stands at {reached_} and not at "
+                f"{self.name}: after playing the input again time stands at {reached_} and not at "
                 f"{loaded.watermark}: something besides the input has moved it (idleness, processing time)"
             )
             for intake in loaded.pipeline.intakes:
                 intake.time.lift(loaded.watermark)
             loaded.pipeline.step(Tick(wall_clock(), idle=False))
-        self._announce(f"partition {self.number}: the state has been rebuilt")
+        self._announce(f"{self.name}: the state has been rebuilt")
 
     # Committing
 
@@ -294,22 +322,25 @@ class Task:
         loaded, producer = self.loaded, self._producer
         assert loaded is not None
         assert producer is not None
+        loaded.pipeline.prepare()
         self._send()
         whole = loaded.snapshots.wanted()
         pipeline = loaded.pipeline
         state = pipeline.snapshot(self.commits, whole)
         pipeline.count_patterns()
-        plan = self._setup.definition.plan
+        streams = self._setup.streams
+        if self.routing:
+            streams = tuple(streams[each.source] for each in self._setup.rekeyed)
         sources = [
             SourceState(
                 stream.name,
                 {split: {"topic": topic, "offset": loaded.next[topic]} for topic, split in splits.items()},
                 held,
             )
-            for stream, splits, held in zip(plan.sources, loaded.splits, pipeline.times(), strict=True)
+            for stream, splits, held in zip(streams, loaded.splits, pipeline.times(), strict=True)
         ]
         counters = counters_of(pipeline.statistics)
-        cut = Cut(state, whole, sources, dict(loaded.outbox.rows), counters, wall_clock())
+        cut = Cut(state, whole, sources, dict(loaded.outbox.rows), counters, wall_clock(), loaded.origins)
         self._was_idle = self.is_idle
         at = CutAt(cut, self.number, dict(loaded.next), loaded.began, self._watermark(loaded), self._was_idle)
         self._is_dirty = False
@@ -326,7 +357,7 @@ class Task:
             if (error := tidying.exception()) is not None:
                 if isinstance(error, FencedError):
                     raise error
-                self._announce(f"partition {self.number}: old snapshots could not be deleted: {error}")
+                self._announce(f"{self.name}: old snapshots could not be deleted: {error}")
         if self._committing is None or not self._committing.done():
             return
         committing, self._committing = self._committing, None
@@ -337,7 +368,7 @@ class Task:
             self._pause = _RETRY_SECONDS[0]
             self.progressed = time.monotonic()
             if self._waits_for_store:
-                self._announce(f"partition {self.number}: snapshots are written again")
+                self._announce(f"{self.name}: snapshots are written again")
                 self._waits_for_store = 0
             assert self.loaded is not None
             self._tidying = self._thread.submit(tidy, self.loaded.snapshots, written)
@@ -346,9 +377,7 @@ class Task:
             # The transaction is open still: the next cut, a whole one, goes into it too.
             self._waits_for_store += 1
             if self._waits_for_store & (self._waits_for_store - 1) == 0:
-                self._announce(
-                    f"partition {self.number}: no snapshot, so nothing is committed: {error}; it is tried again"
-                )
+                self._announce(f"{self.name}: no snapshot, so nothing is committed: {error}; it is tried again")
             self._is_dirty = True
             self._cut_at = time.monotonic() + min(_RETRY_SECONDS[1], _RETRY_SECONDS[0] * 2**self._waits_for_store)
             self._send()
@@ -392,6 +421,8 @@ class Task:
 
     def lift(self, watermark: int) -> None:
         """All that is not idle has come so far: so has an idle partition."""
+        if self.routing:
+            return  # its time is that of its own records
         if self.phase == Phase.RUNNING and self.loaded is not None and self.is_idle and not self._queue:
             for intake in self.loaded.pipeline.intakes:
                 intake.time.lift(watermark)
@@ -417,16 +448,17 @@ class Task:
         self._drop()
         pause = self._pause
         self._pause = min(_RETRY_SECONDS[1], 2 * pause)
-        self._announce(f"partition {self.number}: {error}; it is taken over anew in {pause:g} s")
+        self._announce(f"{self.name}: {error}; it is taken over anew in {pause:g} s")
         self.phase = Phase.WAITING
         self._retry_at = time.monotonic() + pause
 
     def _drop(self) -> None:
         """Forget the state in memory; what is committed is what there is."""
-        self._upstream.stop_reading(self.number)
         self.epoch += 1
         producer, self._producer = self._producer, None
         loaded, self.loaded = self.loaded, None
+        if loaded is not None:
+            self._upstream.stop_reading(self.number, loaded.next)
         self._committing = self._tidying = None
         self._sending.clear()
         if producer is not None:

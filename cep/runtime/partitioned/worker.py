@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 from ostinato.cep.connectors.kafka.errors import KafkaUnavailableError
 from ostinato.cep.runtime.partitioned.member import Assigned, Failed, Fetched, Gone, Member, News, Revoked
@@ -38,6 +38,13 @@ def quiet_clients() -> None:
         log.propagate = bool(os.environ.get("OSTINATO_DEBUG"))
 
 
+class TaskId(NamedTuple):
+    """A partition number, and whether its records are routed or matched."""
+
+    number: int
+    routing: bool = False
+
+
 class Worker:
     """Runs until it is asked to stop, or until something fails that no other attempt could mend."""
 
@@ -49,7 +56,7 @@ class Worker:
         observer: Callable[[Statistics], None] | None = None,
     ) -> None:
         """`announce` is given what people should know, from any thread; `observer` the numbers, now and then."""
-        self.tasks: dict[int, Task] = {}
+        self.tasks: dict[TaskId, Task] = {}
         self.statistics = Statistics()
         self._setup = setup
         self._announce = announce
@@ -60,7 +67,7 @@ class Worker:
         self._looked = 0.0
         self._told = 0.0
         self._turn = 0
-        self._stuck: dict[int, int] = {}
+        self._stuck: dict[TaskId, int] = {}
         self._asking: Future[int | None] | None = None
         self._gone = Statistics()
 
@@ -112,7 +119,7 @@ class Worker:
         for news in self._news(wait):
             match news:
                 case Fetched(number, topic, block, epoch):
-                    if (task := self.tasks.get(number)) is not None:
+                    if (task := self.tasks.get(self._task_of(number, topic))) is not None:
                         task.take(topic, block, epoch)
                 case Assigned(numbers):
                     self._assign(numbers)
@@ -121,7 +128,8 @@ class Worker:
                         task.suspend()
                     self._revoking = time.monotonic(), done
                 case Gone(number, topic, offset):
-                    if (task := self.tasks.get(number)) is not None and task.phase == Phase.RUNNING:
+                    task = self.tasks.get(self._task_of(number, topic))
+                    if task is not None and task.phase == Phase.RUNNING:
                         task.fail(KafkaUnavailableError(f"topic {topic}: offset {offset} is not there any more"))
                 case Failed(error):
                     raise error
@@ -134,16 +142,25 @@ class Worker:
 
     def _assign(self, numbers: frozenset[int]) -> None:
         self._revoking = None
-        for number in sorted(self.tasks.keys() - numbers):
-            task = self.tasks.pop(number)
+        wanted = {
+            TaskId(number, routing)
+            for number in numbers
+            for routing in (False, True)
+            if any(self._member.topics_of(number, routing=routing))
+        }
+        for place in sorted(self.tasks.keys() - wanted):
+            task = self.tasks.pop(place)
             self._keep_counts(task)
             task.close()
-        for number in sorted(numbers):
-            task_ = self.tasks.get(number)
-            if task_ is None or task_.phase == Phase.CLOSED:
-                self.tasks[number] = Task(self._setup, number, self._member, self._announce)
+        for place in sorted(wanted):
+            before = self.tasks.get(place)
+            if before is None or before.phase == Phase.CLOSED:
+                self.tasks[place] = Task(self._setup, place.number, self._member, self._announce, routing=place.routing)
             else:
-                task_.resume()
+                before.resume()
+
+    def _task_of(self, number: int, topic: str) -> TaskId:
+        return TaskId(number, topic in self._setup.routed_topics)
 
     def _answer_revocation(self) -> None:
         if self._revoking is not None and all(task.is_settled for task in self.tasks.values()):
@@ -167,15 +184,17 @@ class Worker:
             task.close()
         self._member.close(leave=leave)
 
-    def _queued(self, number: int) -> int:
-        task = self.tasks.get(number)
+    def _queued(self, number: int, topic: str) -> int:
+        task = self.tasks.get(self._task_of(number, topic))
         return 0 if task is None else task.queued_bytes
 
     # Looking after
 
     def _lift_idle(self) -> None:
         """Let time go on in idle partitions, as far as it has come in all others."""
-        running = {number: task for number, task in self.tasks.items() if task.watermark is not None}
+        running = {
+            place.number: task for place, task in self.tasks.items() if task.watermark is not None and not place.routing
+        }
         if self._asking is not None and self._asking.done():
             asking, self._asking = self._asking, None
             with suppress(Exception):  # it is asked again in a moment
@@ -189,24 +208,24 @@ class Worker:
 
     def _watch(self, now: float) -> None:
         """Notice partitions that are ours, have work, and do not move."""
-        for number, task in self.tasks.items():
-            loaded = task.loaded
+        for place, task in self.tasks.items():
+            loaded, number = task.loaded, place.number
             if task.phase != Phase.RUNNING or loaded is None or not self._member.lag(number, loaded.next):
                 task.progressed = now if task.phase == Phase.RUNNING else task.progressed
-                self._stuck.pop(number, None)
+                self._stuck.pop(place, None)
                 continue
             still = now - task.progressed
-            warned = self._stuck.get(number, 0)
+            warned = self._stuck.get(place, 0)
             if still < self._setup.watchdog_seconds * (warned + 1) / (_WARNINGS + 1):
                 if still < self._setup.watchdog_seconds / (_WARNINGS + 1):
-                    self._stuck.pop(number, None)
+                    self._stuck.pop(place, None)
                 continue
-            self._stuck[number] = warned + 1
+            self._stuck[place] = warned + 1
             lag = self._member.lag(number, loaded.next)
             if warned < _WARNINGS:
-                self._announce(f"partition {number} has {lag} records to read and has not moved for {still:.0f} s")
+                self._announce(f"{task.name} has {lag} records to read and has not moved for {still:.0f} s")
             else:
-                self._stuck.pop(number)
+                self._stuck.pop(place)
                 task.fail(KafkaUnavailableError(f"it has {lag} records to read and has not moved for {still:.0f} s"))
 
     def _count(self, seconds: float) -> None:
