@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 
 from ostinato.cep.batch import Batch, BoolArray
-from ostinato.cep.connectors.base import BadRecord, Chunk, Decoder
+from ostinato.cep.connectors.base import BadRecord, Chunk, Decoder, RefusingDecoder
 from ostinato.cep.runtime.plan import LATE
 from ostinato.cep.runtime.time import WatermarkGenerator
 from ostinato.patterns.ast import Stream
@@ -68,10 +68,15 @@ class Intake:
 
     def _refused(self, decoded: Decoded, ahead: BoolArray) -> list[BadRecord]:
         """Rows from the far future, as dead letters."""
+        times = decoded.batch.time
+        reasons = {
+            row: f"time {times[row]} lies too far in the future (`max ahead`)" for row in np.flatnonzero(ahead).tolist()
+        }
+        if isinstance(self._decoder, RefusingDecoder):
+            return self._decoder.refuse(decoded.chunk, reasons)
         lines = _Lines(decoded)
         refused = []
-        for row in np.flatnonzero(ahead).tolist():
-            reason = f"time {decoded.batch.time[row]} lies too far in the future (`max ahead`)"
+        for row, reason in reasons.items():
             raw, line, offset = lines.of(row, self._decoder)
             refused.append(BadRecord(raw, decoded.chunk.source, line, offset, reason))
         return refused

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ostinato.cep.batch import MAX_TIME, Barrier, Batch, Clock, EndOfInput, Watermark
-from ostinato.cep.connectors.factory import decoder_for
+from ostinato.cep.connectors.factory import decoder_for, is_live
 from ostinato.cep.runtime.assembly import Assembly, assemble
 from ostinato.cep.runtime.attempt import resume_counters
 from ostinato.cep.runtime.intake import Intake
@@ -26,27 +26,30 @@ if TYPE_CHECKING:
     from ostinato.cep.runtime.job import Definition, Outlet
 
 
-def make_intakes(job: Definition, assembly: Assembly, now: int) -> list[Intake]:
-    """The decoder and the time of each source stream."""
+def make_intakes(job: Definition, assembly: Assembly, now: int, *, by_partition: bool = False) -> list[Intake]:
+    """The decoder and the time of each source stream; `by_partition`: see `decoder_for`."""
     intakes = []
     for stream in job.plan.sources:
         columns = None if job.whole_rows else assembly.columns(stream.name)
-        live = stream.source is not None and bool(dict(stream.source.options).get("follow"))
-        generator = WatermarkGenerator(TimePolicy.of(stream.time, live=live), now)
-        intakes.append(Intake(stream, decoder_for(stream, columns), generator))
+        generator = WatermarkGenerator(TimePolicy.of(stream.time, live=is_live(stream)), now)
+        intakes.append(Intake(stream, decoder_for(stream, columns, by_partition=by_partition), generator))
     return intakes
 
 
 class Pipeline:
     """All of a plan's operators, its decoders and its time, in this process."""
 
-    def __init__(self, job: Definition, outlet: Outlet, splits: Sequence[int], now: int) -> None:
+    def __init__(
+        self, job: Definition, outlet: Outlet, splits: Sequence[int], now: int, *, by_partition: bool = False
+    ) -> None:
         """
         Args:
             job: what to run.
             outlet: where results go.
             splits: of each of the plan's sources, how many it comes in.
             now: the job's clock, epoch ms.
+            by_partition: it is of one partition of each topic, and others are elsewhere: what has the key of another
+                partition must not come in.
         """
         self.statistics = Statistics()
         self.writing_out = Meter()
@@ -58,7 +61,7 @@ class Pipeline:
         self._assembly = assemble(
             job.plan, self._deliver, selects=job.selects, key_groups=job.key_groups, state=job.state
         )
-        self.intakes = make_intakes(job, self._assembly, now)
+        self.intakes = make_intakes(job, self._assembly, now, by_partition=by_partition)
         for intake, count in zip(self.intakes, splits, strict=True):
             for split in range(count):
                 intake.time.add_split(split, now)

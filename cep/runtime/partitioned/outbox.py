@@ -10,13 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import orjson
-
 from ostinato.cep.batch import Batch
 from ostinato.cep.connectors.base import BadRecord
 from ostinato.cep.connectors.kafka.options import KafkaTarget
 from ostinato.cep.connectors.kafka.producers import OutRecord
-from ostinato.cep.connectors.render import json_lines, texts_of
+from ostinato.cep.connectors.kafka.rows import keys_of, values_of
 from ostinato.cep.runtime.outputs import StrictError
 
 _HEADER_BYTES: Final = 4096
@@ -67,7 +65,7 @@ class Outbox:
         if self.muted or not routes or not len(batch):
             return
         self.written[batch.stream] = self.written.get(batch.stream, 0) + len(batch)
-        values = json_lines(batch).split(b"\n")[: len(batch)]
+        values = values_of(batch)
         times = batch.time.tolist()
         name = f"{self._job}.{batch.stream}.{self._number}.".encode()
         for route in routes:
@@ -120,32 +118,13 @@ class Outbox:
             ("source-timestamp", b"%d" % getattr(record, "timestamp", -1)),
         ]
         key: bytes | None = getattr(record, "key", None)
-        value: bytes | None = record.raw
-        if getattr(record, "is_null", False):
-            value = None
-            headers.append(("source-value", b"null"))
+        value = record.raw
         # A record that is larger than may be written is cut: where it came from tells where the rest is.
         room = max(0, self._dead_letters.max_request_size - _HEADER_BYTES - len(key or b""))
         own: Sequence[tuple[str, bytes]] = getattr(record, "headers", ())
-        if sum(len(name) + len(held or b"") + 10 for name, held in own) + len(value or b"") < room:
+        if sum(len(name) + len(held or b"") + 10 for name, held in own) + len(value) < room:
             headers += [(f"source.{name}", held or b"") for name, held in own]
-        if value is not None and len(value) > room:
+        if len(value) > room:
             headers.append(("truncated-from", b"%d" % len(value)))
             value = value[:room]
-        if key is None and value is None:
-            value = b""
         return OutRecord(self._dead_letters.topic, key, value, tuple(headers))
-
-
-def keys_of(batch: Batch, columns: Sequence[str]) -> list[bytes | None]:
-    """The key of each row: the text of one column, the JSON array of several; None without any."""
-    if not columns:
-        return [None] * len(batch)
-    texts = [texts_of(batch.columns[name]) for name in columns]
-    if len(columns) == 1:
-        valid = batch.columns[columns[0]].valid
-        found: list[bytes | None] = [text.encode("utf-8", "surrogatepass") for text in texts[0]]
-        if valid is not None:
-            found = [key if ok else None for key, ok in zip(found, valid.tolist(), strict=True)]
-        return found
-    return [orjson.dumps(parts) for parts in zip(*texts, strict=True)]

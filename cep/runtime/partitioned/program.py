@@ -142,7 +142,7 @@ def _refuse_rekeyed_matches(plan: Plan) -> None:
             makers = matching.patterns[0].pattern.name if matching.patterns else matching.processes[0].name
             raise ConnectorError(
                 f"{makers} reads the matches `{name}` by another key than they were found by, so they may be in "
-                f"another partition: write {name} to a topic, and read that as a stream of its own with keying = 'rekey'"
+                f"another partition: write {name} to a topic, and read that as a stream with keying = 'rekey'"
             )
 
 

@@ -27,8 +27,9 @@ from ostinato.cep.connectors.base import SourceError
 from ostinato.cep.connectors.factory import decoder_for
 from ostinato.cep.connectors.kafka.producers import OutRecord
 from ostinato.cep.connectors.kafka.records import RecordBlock
+from ostinato.cep.connectors.kafka.rows import keys_of
 from ostinato.cep.runtime.intake import Intake
-from ostinato.cep.runtime.partitioned.outbox import Outbox, keys_of
+from ostinato.cep.runtime.partitioned.outbox import Outbox
 from ostinato.cep.runtime.sources import Ended, Entry, ReadChunk, Tick
 from ostinato.cep.runtime.statistics import Statistics
 from ostinato.cep.runtime.time import TimePolicy, WatermarkGenerator

@@ -283,4 +283,5 @@ def _check_logs(
 
 def _make(setup: Setup, number: int) -> tuple[Pipeline, Outbox]:
     outbox = Outbox(setup.job, number, setup.routes, setup.dead_letters, strict=setup.strict)
-    return Pipeline(setup.definition, outbox, [0] * len(setup.sources), time.time_ns() // 1_000_000), outbox
+    now = time.time_ns() // 1_000_000
+    return Pipeline(setup.definition, outbox, [0] * len(setup.sources), now, by_partition=True), outbox
