@@ -8,6 +8,7 @@ from typing import Final
 from ostinato.server.doctor.findings import Check, Finding, error, note, ok, span, warning
 from ostinato.server.doctor.kafka_facts import KafkaFacts, Topic
 
+_CLOCK_MS: Final = 1_000
 _FUTURE_MS: Final = 60_000
 """Records that are from so far in the future were not made by a clock that is only a bit fast."""
 
@@ -285,7 +286,8 @@ def timestamps(facts: KafkaFacts) -> Iterator[Finding]:
             yield ok(subject, f"message.timestamp.type is {kind}")
         newest = [part.newest_ms for part in topic.partitions if part.newest_ms is not None]
         ahead = max(newest, default=0) - facts.now_ms
-        if ahead > _FUTURE_MS:
+        # an append time is by the broker's clock, when it was appended: it cannot be in the future at all
+        if ahead > (_CLOCK_MS if kind == "LogAppendTime" else _FUTURE_MS):
             who = "the brokers' clock" if kind == "LogAppendTime" else "a producer's clock"
             yield warning(
                 subject,

@@ -16,8 +16,9 @@ _COLORS: Final = {Severity.OK: "green", Severity.NOTE: "cyan", Severity.WARNING:
 
 
 def show(findings: Sequence[Finding], *, all_of_them: bool) -> None:
-    """On standard output; `all_of_them`: also what is as it should be."""
+    """On standard output, the worst first; `all_of_them`: also what is as it should be."""
     shown = [each for each in findings if all_of_them or each.severity > Severity.OK]
+    shown.sort(key=lambda each: -each.severity)
     if sys.stdout.isatty():
         _table(shown)
     else:

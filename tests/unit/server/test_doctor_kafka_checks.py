@@ -15,6 +15,7 @@ from ostinato.server.doctor.job import Job, Source, Target
 from ostinato.server.doctor.kafka_facts import Broker, KafkaFacts, OpenTransaction, Partition, Topic, operations_of
 
 EVERY = {check.name for check in every_check() if check.name.startswith("kafka.")}
+LOGGED = "LogAppendTime"
 HOUR_MS = 3_600_000
 NOW_MS = 1_795_000_000_000
 CONNECTION = Connection("k:9092")
@@ -274,6 +275,13 @@ def test_every_check_is_seen_to_speak() -> None:
 )
 def test_what_is_just_good_enough_is_left_in_peace(facts: KafkaFacts) -> None:
     assert wrong(facts) == []
+
+
+def test_the_clock_of_brokers_that_stamp_records_is_held_to_more() -> None:
+    stamped = replace(topic("logins", newest_ms=NOW_MS + 5_000), configs=TOPIC | {"message.timestamp.type": LOGGED})
+    (found,) = (each for each in wrong(with_topic("logins", stamped)) if each.severity is Severity.WARNING)
+    assert "5 s ahead" in found.what
+    assert "the brokers' clock" in found.why
 
 
 def test_settings_that_nobody_may_see_are_not_made_up() -> None:
