@@ -81,9 +81,10 @@ class Chunk:
     """Whole records as they were read.
 
     Of text, `data` is uint8[size + SLACK] or more: the records, a line end, zeros. Of Parquet it is a
-    ``pyarrow.Table`` and `size` its rows. Reading goes on after it at `position`. `first_line` counts from 1,
-    `first_offset` from 0. `header` is the first line of the file where that names columns. `rejected` holds records
-    that were never read in full.
+    ``pyarrow.Table`` and `size` its rows, of Kafka a ``RecordBlock`` and `size` its bytes. Reading goes on after it at
+    `position`. `first_line` counts from 1 (0: lines are not counted), `first_offset` from 0. `header` is the first line
+    of the file where that names columns. `rejected` holds records that
+    were never read in full.
     """
 
     data: Any
@@ -154,6 +155,14 @@ class Decoder(Protocol):
 
     def decode(self, chunk: Chunk) -> tuple[Batch, list[BadRecord]]:
         """The records as columns, and those that could not be used. Never raises for what is in a record."""
+
+
+@runtime_checkable
+class RefusingDecoder(Decoder, Protocol):
+    """A decoder that finds the record of a row again."""
+
+    def refuse(self, chunk: Chunk, reasons: Mapping[int, str]) -> list[BadRecord]:
+        """Rows of the batch that `decode` makes of the chunk, as bad records after all: why, by row."""
 
 
 class Sink(Protocol):

@@ -161,7 +161,7 @@ def bad_record(chunk: Chunk, begin: int, end: int, reason: str) -> BadRecord:
     """The record of a chunk of text from `begin` to `end`, with its place."""
     data: Bytes = chunk.data
     raw = data[begin:end].tobytes()
-    line = chunk.first_line + int(np.count_nonzero(data[:begin] == 10))
+    line = chunk.first_line + int(np.count_nonzero(data[:begin] == 10)) if chunk.first_line else -1
     return BadRecord(raw.rstrip(b"\r"), chunk.source, line, chunk.first_offset + begin, reason)
 
 

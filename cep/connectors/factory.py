@@ -53,6 +53,8 @@ def reader_for(
     from ostinato.cep.connectors.files import unbuffered
     from ostinato.cep.connectors.reader import FileReader, Framing, StreamReader
 
+    if target is None and _is_kafka(stream):
+        return _kafka_reader(stream)
     connector, form, options = _declared(stream)
     kind, path = _place(connector, target, f"stream {stream.name}")
     follows = options.flag("follow") if follow is None else follow
@@ -85,8 +87,13 @@ def _chunk_bytes(kind: str, path: str) -> int:
     return max(CHUNK_BYTES, min(LARGE_CHUNK_BYTES, size // CHUNKS_OF_A_FILE))
 
 
-def decoder_for(stream: Stream, columns: frozenset[str] | None = None) -> Decoder:
-    """The decoder of a stream's source; columns not in `columns` are left out, save keys and the event time."""
+def decoder_for(stream: Stream, columns: frozenset[str] | None = None, *, by_partition: bool = False) -> Decoder:
+    """The decoder of a stream's source; columns not in `columns` are left out, save keys and the event time.
+
+    `by_partition`: each partition of a topic is a job of its own, so the keys of records must be those of the stream.
+    """
+    if _is_kafka(stream):
+        return _kafka_decoder(stream, columns, by_partition=by_partition)
     _, form, options = _declared(stream)
     year = options.number("year", 0) or None
     if form == "json":
@@ -124,7 +131,10 @@ def decoder_for(stream: Stream, columns: frozenset[str] | None = None) -> Decode
 
 
 def check_source(stream: Stream) -> None:
-    """Raise ConnectorError for whatever is wrong in a stream's declared source, without touching a file."""
+    """Raise ConnectorError for whatever is wrong in a stream's declared source, without touching files or a network."""
+    if _is_kafka(stream):
+        decoder_for(stream)
+        return
     _, form, options = _declared(stream)
     _place(stream.source or Connector("stdin"), None, f"stream {stream.name}")
     known = {"follow", "start", "chunk_bytes", "max_record_bytes", "year"}
@@ -135,6 +145,40 @@ def check_source(stream: Stream) -> None:
     }.get(form, set())
     options.finish(known)
     decoder_for(stream)
+
+
+def is_live(stream: Stream) -> bool:
+    """Are events read as they are made, so that the clock says what is the future?"""
+    return stream.source is not None and (_is_kafka(stream) or bool(dict(stream.source.options).get("follow")))
+
+
+def _is_kafka(stream: Stream) -> bool:
+    return stream.source is not None and stream.source.kind == "kafka"
+
+
+def _kafka_reader(stream: Stream) -> Reader:
+    from ostinato.cep.connectors.kafka.options import source_options
+
+    assert stream.source is not None
+    source = source_options(stream.source, f"stream {stream.name}")
+    try:
+        from ostinato.cep.connectors.kafka.reader import KafkaReader
+    except ImportError as error:
+        raise ConnectorError(
+            f"stream {stream.name}: reading Kafka needs {error.name}; install it with pip install 'ostinato[kafka]'"
+        ) from error
+    return KafkaReader(source)
+
+
+def _kafka_decoder(stream: Stream, columns: frozenset[str] | None, *, by_partition: bool) -> Decoder:
+    from ostinato.cep.connectors.kafka.decoding import KafkaDecoder
+    from ostinato.cep.connectors.kafka.options import source_options
+
+    assert stream.source is not None
+    owner = f"stream {stream.name}"
+    keying = source_options(stream.source, owner).keying if by_partition else "trust"
+    year = Options(owner, stream.source.options).number("year", 0) or None
+    return KafkaDecoder(stream, columns, year=year, keying=keying, form=stream.source.format)
 
 
 def check_repeatable(stream: Stream, reader: Reader) -> None:
@@ -240,7 +284,7 @@ def _place(connector: Connector, target: str | None, owner: str) -> tuple[str, s
         if not connector.target:
             raise SourceError(f"{owner}: `from file` needs a path, such as from file 'events.jsonl'")
         return "file", connector.target
-    hint = did_you_mean(connector.kind, ["file", "stdin"]) or "use file or stdin"
+    hint = did_you_mean(connector.kind, ["file", "stdin", "kafka"]) or "use file, stdin or kafka"
     raise ConnectorError(f"{owner}: there is no connector {connector.kind!r} to read from; {hint}")
 
 
