@@ -29,6 +29,13 @@ def reachable(facts: KafkaFacts) -> Iterator[Finding]:
         )
     else:
         yield ok(subject(facts), f"reachable, {len(facts.brokers)} broker(s)")
+    for server, reason in facts.silent.items():
+        yield warning(
+            subject(facts),
+            f"bootstrap server {server} is not reachable: {reason}",
+            "a worker that starts waits for it, and when the others are away as well, it does not start",
+            "start it, or take it out of bootstrap_servers",
+        )
 
 
 def advertised(facts: KafkaFacts) -> Iterator[Finding]:
@@ -282,7 +289,7 @@ def pause_ms(job: Job) -> int:
     return max((source.kafka.session_timeout_ms for source in job.sources), default=10_000)
 
 
-REACHABLE: Final = Check("kafka.reachable", "a broker answers, within 5 s", reachable)
+REACHABLE: Final = Check("kafka.reachable", "a broker answers, and every bootstrap server, within 5 s", reachable)
 CHECKS: Final[tuple[Check[KafkaFacts], ...]] = (
     Check("kafka.advertised", "every broker is reachable at the address that it advertises", advertised),
     Check("kafka.version", "which Kafka it is", version),

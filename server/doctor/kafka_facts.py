@@ -112,6 +112,7 @@ class KafkaFacts:
         servers: how it was asked for.
         now_ms: when, epoch, by this machine.
         unreachable: why nothing else is known; empty where it was reached.
+        silent: the bootstrap servers that cannot be reached, though another one can, with the reason.
         brokers: all of them.
         features: those in force, with their level.
         topics: those that the job has to do with, and Kafka's own two, by name; missing ones are not in it.
@@ -128,6 +129,7 @@ class KafkaFacts:
     servers: str
     now_ms: int = 0
     unreachable: str = ""
+    silent: Mapping[str, str] = field(default_factory=dict)
     brokers: tuple[Broker, ...] = ()
     features: Mapping[str, int] = field(default_factory=dict)
     topics: Mapping[str, Topic] = field(default_factory=dict)

@@ -54,10 +54,14 @@ def gather(job: Job, connection: Connection) -> KafkaFacts:
     reached = unreachable_of(hosts_of(connection.servers))
     if all(reached.values()):
         return replace(facts, unreachable="; ".join(dict.fromkeys(reached.values())))
+    silent = {f"{host}:{port}": reason for (host, port), reason in reached.items() if reason}
+    facts = replace(facts, silent=silent)
     try:
         settings = connection.settings()
     except ConnectorError as error:
         return replace(facts, unreachable=str(error))
+    # the client would wait for those that do not answer, one after the other
+    settings["bootstrap_servers"] = [_joined(host, port) for (host, port), reason in reached.items() if not reason]
     settings["request_timeout_ms"] = round(TIMEOUT_SECONDS * 1000)
     return asyncio.run(_gather(facts, settings))
 
@@ -74,6 +78,8 @@ async def _gather(facts: KafkaFacts, settings: Mapping[str, Any]) -> KafkaFacts:
                 await client.close()
         except TimeoutError:
             return replace(facts, unreachable=f"it answered, and then nothing more within {_TOTAL_SECONDS:g} s")
+        except NotImplementedError:
+            return replace(facts, unreachable="it is older than Kafka 2.3, and cannot be examined")
         except (KafkaError, OSError, AssertionError, ValueError) as error:
             # the client keeps the reason to itself, and tells only its log
             reason = next((line for line in reversed(said) if line), "") or str(error) or type(error).__name__
@@ -315,6 +321,10 @@ def _completed(found: OpenTransaction, known: Any, name: str, number: int) -> Op
     if not any(topic == name and number in numbers for topic, numbers, _ in topics):
         return replace(found, id=id_, state=f"{state} without this partition")
     return replace(found, id=id_, state=state, timeout_ms=timeout_ms, started_ms=started_ms)
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _plainer(reason: str) -> str:

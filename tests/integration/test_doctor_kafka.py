@@ -251,6 +251,30 @@ def test_nobody_at_home_is_found_at_once() -> None:
     assert time.monotonic() - began < 2
 
 
+def test_a_bootstrap_server_that_is_away_is_found_beside_one_that_is_not(kafka: Kafka) -> None:
+    away = f"127.0.0.1:{free_port()}"
+    facts = gather(Job(), Connection(f"{away}, {kafka.servers}"))
+    assert facts.brokers
+    (found,) = found_in(facts, "kafka.reachable")
+    assert found.severity is Severity.WARNING
+    assert away in found.what
+
+
+def test_a_certificate_that_cannot_be_read_is_told(kafka: Kafka) -> None:
+    (found,) = found_in(gather(Job(), Connection(kafka.servers, "SSL", cafile="/no/such.pem")))
+    assert found.check == "kafka.reachable"
+    assert "/no/such.pem" in found.what
+
+
+def test_a_listener_of_another_protocol_is_told(kafka: Kafka) -> None:
+    (found,) = found_in(gather(Job(), Connection(kafka.servers, "SSL")))
+    assert "security_protocol" in found.line
+    password = Connection(kafka.servers, "SASL_PLAINTEXT", username="ada", password="topsecret")
+    (found,) = found_in(gather(Job(), password))
+    assert found.check == "kafka.reachable"
+    assert "topsecret" not in found.line
+
+
 def test_one_that_does_not_answer_is_given_up() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         began = time.monotonic()

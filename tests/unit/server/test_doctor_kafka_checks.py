@@ -120,6 +120,7 @@ def test_a_healthy_cluster_is_left_in_peace_and_every_check_says_so() -> None:
 E, W, N = Severity.ERROR, Severity.WARNING, Severity.NOTE
 CASES: list[tuple[str, Severity, Callable[[], KafkaFacts], str]] = [
     ("kafka.reachable", E, lambda: replace(HEALTHY, unreachable="no answer within 5 s"), "no answer within 5 s"),
+    ("kafka.reachable", W, lambda: replace(HEALTHY, silent={"k2:9092": "no answer"}), "bootstrap server k2:9092"),
     (
         "kafka.advertised",
         E,
