@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ostinato.cep.connectors.base import SLACK, BadRecord, Bytes, Chunk
+from ostinato.cep.connectors.kafka.records import RecordBlock, pack_block, unpack_block
 from ostinato.cep.runtime.wire import Pieces
 
 
@@ -29,6 +30,9 @@ def pack_chunk(chunk: Chunk) -> tuple[dict[str, Any], Pieces]:
     head = describe_chunk(chunk)
     if isinstance(chunk.data, np.ndarray):
         return head, [chunk.data[: chunk.size + SLACK].data]
+    if isinstance(chunk.data, RecordBlock):
+        block, pieces = pack_block(chunk.data)
+        return {**head, "block": block}, pieces
     import pyarrow
 
     target = pyarrow.BufferOutputStream()
@@ -40,6 +44,8 @@ def pack_chunk(chunk: Chunk) -> tuple[dict[str, Any], Pieces]:
 def unpack_chunk(head: Mapping[str, Any], data: memoryview | Bytes) -> Chunk:
     """The chunk that `pack_chunk` or `describe_chunk` was given; it looks at `data`, which is not copied."""
     held: Any = np.frombuffer(data, np.uint8)
+    if "block" in head:
+        held = unpack_block(head["block"], held, head["size"])
     if head.get("arrow"):
         import pyarrow
 

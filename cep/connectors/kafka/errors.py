@@ -9,6 +9,10 @@ class KafkaUnavailableError(SourceError):
     """No broker, or not the one that is needed, answers. It is worth trying again."""
 
 
+class NotAMemberError(KafkaUnavailableError):
+    """The group is being rebalanced, or does not know us: nothing may be taken over until it does."""
+
+
 class ProducerLostError(ConnectorError):
     """A producer that must not be used any more: nobody knows what became of its last request, or the broker has
     refused it. Its transaction is settled by the next producer with its transactional id."""

@@ -192,8 +192,8 @@ def source_options(connector: Connector, owner: str) -> KafkaSource:
     heartbeat = options.number("heartbeat_interval_ms", min(3_000, session // 3))
     if heartbeat * 3 > session:
         raise ConnectorError(
-            f"{owner}: heartbeat_interval_ms {heartbeat} is more than a third of session_timeout_ms {session}: one lost "
-            "heartbeat would cost the partitions; lower it"
+            f"{owner}: heartbeat_interval_ms {heartbeat} is more than a third of session_timeout_ms {session}: one "
+            "lost heartbeat would cost the partitions; lower it"
         )
     return KafkaSource(
         _connection(options, owner),

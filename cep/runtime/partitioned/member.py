@@ -22,7 +22,7 @@ from aiokafka.protocol.group import HeartbeatRequest
 
 from ostinato.cep.connectors.base import ConnectorError, SourceError
 from ostinato.cep.connectors.kafka.consumer import BulkConsumer
-from ostinato.cep.connectors.kafka.errors import KafkaUnavailableError, explain
+from ostinato.cep.connectors.kafka.errors import KafkaUnavailableError, NotAMemberError, explain
 from ostinato.cep.connectors.kafka.eventloop import EventLoop
 from ostinato.cep.connectors.kafka.options import KafkaSource
 from ostinato.cep.connectors.kafka.producers import Offsets, PlainProducer, Producer, TransactionalProducer
@@ -90,7 +90,9 @@ News: TypeAlias = Assigned | Revoked | Fetched | Gone | Failed | None
 class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """One consumer of the group. Methods that are no coroutines may be called from any thread."""
 
-    def __init__(self, setup: Setup, announce: Callable[[str], None]) -> None:
+    def __init__(self, setup: Setup, announce: Callable[[str], None], instance: str | None = None) -> None:
+        """`instance`: by which the group knows us again when we come back at once; None: by nothing."""
+        self._instance = instance
         self.inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
         self.loop = EventLoop("kafka")
         self._setup = setup
@@ -133,19 +135,19 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     async def confirm(self) -> None:
         """Ask the group whether we are still in it: whoever has been paused for long must not fence off its heir.
 
-        Raises KafkaUnavailableError.
+        Raises NotAMemberError.
         """
         consumer = self._consumer
         coordinator = None if consumer is None else consumer._coordinator
         if coordinator is None or coordinator.generation < 0:
-            raise KafkaUnavailableError(f"{self._place}: we are no member at the moment")
+            raise NotAMemberError(f"{self._place}: we are no member at the moment")
         request = HeartbeatRequest(coordinator.group_id, coordinator.generation, coordinator.member_id)
         try:
             answer = await coordinator._send_req(request)
         except Exception as error:
-            raise explain(error, self._place) from error
+            raise NotAMemberError(f"{self._place}: {error}") from error
         if answer.error_code:
-            raise KafkaUnavailableError(f"{self._place}: the group is being rebalanced (code {answer.error_code})")
+            raise NotAMemberError(f"{self._place}: the group is being rebalanced (code {answer.error_code})")
 
     async def committed(self, number: int, *, routing: bool) -> Committed:
         """What Kafka knows of a partition number. Raises ConnectorError, SnapshotError."""
@@ -213,9 +215,10 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         ends = self._ends
         return sum(max(0, ends.get(TopicPartition(topic, number), at) - at) for topic, at in next_.items())
 
-    async def job_watermark(self, own: dict[int, tuple[int, bool]]) -> int | None:
+    async def job_watermark(self, own: dict[int, tuple[int, bool]]) -> tuple[int, dict[TopicPartition, int]] | None:
         """How far time has come in the job: the smallest watermark of all partitions that are not idle, as committed;
-        where all are, the largest. None where somebody has not committed yet.
+        where all are, the largest. With it comes where the idle ones of our own ended *after* that: what came into them
+        before is not late. None where somebody has not committed yet.
 
         `own`: number -> watermark and idleness of those that are here.
         """
@@ -239,7 +242,14 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         if wanted - known.keys():
             return None
         awake = [watermark for watermark, idle in known.values() if not idle]
-        return min(awake) if awake else max((watermark for watermark, _ in known.values()), default=None)
+        watermark = min(awake) if awake else max((watermark for watermark, _ in known.values()), default=None)
+        if watermark is None:
+            return None
+        idle = [place for place in self._reading if place.partition in own and own[place.partition][1]]
+        try:
+            return watermark, await self._consumer.end_offsets(idle)
+        except Exception as error:
+            raise explain(error, self._place) from error
 
     def wake(self) -> None:
         """Let the thread that computes look around."""
@@ -290,6 +300,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             max_partition_fetch_bytes=source.max_partition_fetch_bytes,
             fetch_max_wait_ms=source.fetch_max_wait_ms,
             partition_assignment_strategy=[make_assignor(self._owned)],
+            group_instance_id=self._instance,
         )
         self._admin = AIOKafkaAdminClient(**given)
         try:
@@ -385,8 +396,11 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             await asyncio.gather(fetching, return_exceptions=True)
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            if not leave and consumer._coordinator is not None:
-                consumer._coordinator.generation = -1
+            if consumer._coordinator is not None:
+                if leave:
+                    consumer._coordinator._group_instance_id = None  # so that it says that we leave
+                else:
+                    consumer._coordinator.generation = -1
             with suppress(Exception):
                 await consumer.stop()
         admin, self._admin = self._admin, None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def numbers_of(statistics: Statistics) -> dict[str, Any]:
 class _Process:
     """One worker."""
 
-    def __init__(self, number: int, spec: PartitionedSpec, announce: Callable[[str], None]) -> None:
+    def __init__(self, number: int, spec: PartitionedSpec, instance: str, announce: Callable[[str], None]) -> None:
         self.number = number
         self.numbers: Mapping[str, Any] = {}
         self.failed: Message | None = None
@@ -70,7 +71,7 @@ class _Process:
         )
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(msgspec.json.encode(spec))
+            self.process.stdin.write(msgspec.json.encode(msgspec.structs.replace(spec, instance=instance)))
             self.process.stdin.close()
         self._reader = threading.Thread(target=self._read, name=f"worker-{number}", daemon=True)
         self._reader.start()
@@ -123,6 +124,9 @@ class Processes:
         self.statistics = Statistics()
         self.restarts = 0
         self._spec = spec
+        # A worker that is begun again is the same member of the group: it gets its partitions back at once, where the
+        # group would wait until its former self has been silent for session_timeout_ms.
+        self._instance = f"{spec.job}-{secrets.token_hex(4)}"
         self._announce = announce
         self._observer = observer
         self._strategies = [strategies() for _ in range(count)]
@@ -144,7 +148,9 @@ class Processes:
                 for number, due in list(self._due.items()):
                     if now >= due:
                         del self._due[number]
-                        self._running[number] = _Process(number, self._spec, self._announce)
+                        self._running[number] = _Process(
+                            number, self._spec, f"{self._instance}-{number}", self._announce
+                        )
                 for worker in list(self._running.values()):
                     if worker.process.poll() is not None:
                         self._bury(worker)

@@ -26,6 +26,7 @@ class PartitionedSpec(msgspec.Struct, frozen=True, kw_only=True):
         interval_ms: from one commit to the next; None: the default.
         strict, dead_letters, on_lost_snapshot: see `setup_of`.
         state: the state backend, see `StateBackend`.
+        instance: see `Member`.
     """
 
     program: ProgramSpec
@@ -38,6 +39,7 @@ class PartitionedSpec(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: str | None = None
     on_lost_snapshot: LostSnapshot = "rebuild"
     state: dict[str, Any] = {}
+    instance: str | None = None
 
     def setup(self, loaded: Loaded | None = None) -> Setup:
         """The job. Raises PatternError, LoadError, ConnectorError, ValueError."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ostinato.cep.connectors.base import Chunk, ConnectorError
+from ostinato.cep.connectors.kafka.errors import LostOffsetsError, NotAMemberError
 from ostinato.cep.connectors.kafka.eventloop import EventLoop
 from ostinato.cep.connectors.kafka.producers import Producer
 from ostinato.cep.runtime.attempt import counters_of
@@ -419,11 +420,11 @@ class Task:
         """The smallest of its sources', ms; None where it has no state."""
         return None if self.loaded is None else self._watermark(self.loaded)
 
-    def lift(self, watermark: int) -> None:
-        """All that is not idle has come so far: so has an idle partition."""
-        if self.routing:
-            return  # its time is that of its own records
-        if self.phase == Phase.RUNNING and self.loaded is not None and self.is_idle and not self._queue:
+    def lift(self, watermark: int, ends: Mapping[tuple[str, int], int]) -> None:
+        """All that is not idle has come so far: so has an idle partition that has read to its `ends`."""
+        if self.phase != Phase.RUNNING or self.loaded is None or self._queue or not self.is_idle:
+            return
+        if all(ends.get((topic, self.number), -1) == at for topic, at in self.loaded.next.items()):
             for intake in self.loaded.pipeline.intakes:
                 intake.time.lift(watermark)
 
@@ -437,6 +438,10 @@ class Task:
         self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
+        if isinstance(error, NotAMemberError) and self.phase == Phase.TAKING:
+            self.phase = Phase.WAITING
+            self._retry_at = time.monotonic() + _RETRY_SECONDS[0]
+            return
         self.failures += 1
         if is_fatal(error):
             raise error
@@ -484,7 +489,6 @@ class Task:
 
 def is_fatal(error: BaseException) -> bool:
     """Would another attempt, here or elsewhere, end the same way?"""
-    from ostinato.cep.connectors.kafka.errors import LostOffsetsError
     from ostinato.cep.runtime.outputs import StrictError
     from ostinato.patterns.errors import PatternError
 

@@ -11,6 +11,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+from aiokafka import TopicPartition
+
 from ostinato.cep.connectors.kafka.errors import KafkaUnavailableError
 from ostinato.cep.runtime.partitioned.member import Assigned, Failed, Fetched, Gone, Member, News, Revoked
 from ostinato.cep.runtime.partitioned.setup import Setup
@@ -54,21 +56,28 @@ class Worker:
         *,
         announce: Callable[[str], None] = lambda _: None,
         observer: Callable[[Statistics], None] | None = None,
+        instance: str | None = None,
     ) -> None:
-        """`announce` is given what people should know, from any thread; `observer` the numbers, now and then."""
+        """
+        Args:
+            setup: the job.
+            announce: is given what people should know, from any thread.
+            observer: is given the numbers, now and then.
+            instance: see `Member`.
+        """
         self.tasks: dict[TaskId, Task] = {}
         self.statistics = Statistics()
         self._setup = setup
         self._announce = announce
         self._observer = observer
-        self._member = Member(setup, announce)
+        self._member = Member(setup, announce, instance)
         self._leaving: list[Task] = []
         self._revoking: tuple[float, Callable[[], None]] | None = None
         self._looked = 0.0
         self._told = 0.0
         self._turn = 0
         self._stuck: dict[TaskId, int] = {}
-        self._asking: Future[int | None] | None = None
+        self._asking: Future[tuple[int, dict[TopicPartition, int]] | None] | None = None
         self._gone = Statistics()
 
     def run(self, stop: Stop) -> None:
@@ -198,10 +207,10 @@ class Worker:
         if self._asking is not None and self._asking.done():
             asking, self._asking = self._asking, None
             with suppress(Exception):  # it is asked again in a moment
-                watermark = asking.result()
-                if watermark is not None:
+                found = asking.result()
+                if found is not None:
                     for task in running.values():
-                        task.lift(watermark)
+                        task.lift(*found)
         if self._asking is None and any(task.is_idle and task.phase == Phase.RUNNING for task in running.values()):
             own = {number: (task.watermark or 0, task.is_idle) for number, task in running.items()}
             self._asking = self._member.loop.submit(self._member.job_watermark(own))

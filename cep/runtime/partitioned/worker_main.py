@@ -50,6 +50,7 @@ def main(arguments: list[str]) -> None:
             spec.setup(),
             announce=lambda text: _tell(Message(say=text)),
             observer=lambda numbers: _tell(Message(numbers=numbers_of(numbers))),
+            instance=spec.instance,
         )
         worker.run(stop)
         _tell(Message(numbers=numbers_of(worker.statistics)))
