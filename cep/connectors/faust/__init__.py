@@ -165,8 +165,8 @@ async def _table_for(stream: Any, name: str) -> Any:
     if not app.conf.table_standby_replicas and not app.tables.changelog_topics:
         # Faust has chosen an assignor by now that knows nothing of tables
         raise ConnectorError(
-            f"pattern {name}: with table_standby_replicas=0 Faust does not read a table back that is made so late; make "
-            f"it at the top of the module: state_table(app, {name!r}, partitions=...)"
+            f"pattern {name}: with table_standby_replicas=0 Faust does not read a table back that is made so late; "
+            f"make it at the top of the module: state_table(app, {name!r}, partitions=...)"
         )
     try:
         topic_name = topic.get_topic_name()

@@ -70,27 +70,13 @@ class Journal(msgspec.Struct, frozen=True):
             for number, begin in enumerate(cuts)
         ]
 
-    def rows(self, partition: int) -> list[Row]:
-        """The rows of its keys."""
-        prefix = _KEY + _PLACE.pack(partition)
-        return [(prefix + key, record or None) for key, record in self.records]
-
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a table holds of a partition.
-
-    Attributes:
-        journal: the newest one.
-        records: those that count, by key.
-        stale: keys with rows that do not count.
-        parts: how many parts the even and the odd journal have rows for.
-    """
+    """What a table holds of a partition: the newest journal, and the records that count, by key."""
 
     journal: Journal
     records: Mapping[bytes, bytes]
-    stale: frozenset[bytes]
-    parts: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +111,46 @@ def prefixes(partition: int) -> tuple[bytes, bytes]:
     return _KEY + place, _JOURNAL + place
 
 
-def deleted(partition: int, keys: Iterable[bytes]) -> list[Row]:
-    """What deletes the rows of some keys."""
-    prefix = _KEY + _PLACE.pack(partition)
-    return [(prefix + key, None) for key in keys]
+class PartitionRows:
+    """What is written to the table for one partition, and in which order."""
 
+    def __init__(self, partition: int, rows: Iterable[tuple[bytes, bytes]] = (), where: str = "") -> None:
+        """`rows`: those there are. Raises DamagedError, SnapshotError, which begin with `where`."""
+        self._prefixes = prefixes(partition)
+        self._partition = partition
+        stored, parts = _sorted_out(rows)
+        self.held = _held(stored, parts, where)
+        self._parts = [max(own, default=-1) + 1 for own in (parts[0], parts[1])]
+        self._known = frozenset(stored)
+        """Keys that have rows, until a journal has been written."""
+        self._again: list[Row] = []
+        if self.held is not None:
+            # What the newest journal says may not be in the rows yet; and a store that is a file may be ahead of the
+            # changelog of its table, by that journal.
+            journal, stale = self.held.journal, self._known - self.held.records.keys()
+            self._again = [*journal.parts(partition), *self._rows(journal.records), *self._deleted(stale)]
 
-def deleted_parts(partition: int, number: int, parts: range) -> list[Row]:
-    """What deletes parts of the even (0) or odd (1) journal, behind those that count."""
-    prefix = _JOURNAL + _PLACE.pack(partition)
-    return [(prefix + _NUMBER.pack(number, part), None) for part in parts]
+    def steps(self, journal: Journal) -> tuple[list[Row], list[Row], list[Row]]:
+        """The rows of a journal, in three steps; each has to be confirmed before the next one, also of the next
+        journal. The state is the journal's when the second is."""
+        again, self._again = self._again, []
+        rows = self._rows(journal.records)
+        if journal.whole:
+            rows += self._deleted(self._known - {key for key, _ in journal.records})
+        self._known = frozenset()
+        parts = journal.parts(self._partition)
+        number = journal.epoch % 2
+        before, self._parts[number] = self._parts[number], len(parts)
+        place = self._prefixes[1]
+        # what is left of a longer journal that stood in the same place
+        rows += [(place + _NUMBER.pack(number, part), None) for part in range(len(parts), before)]
+        return again, parts, rows
+
+    def _rows(self, records: Iterable[tuple[bytes, bytes]]) -> list[Row]:
+        return [(self._prefixes[0] + key, record or None) for key, record in records]
+
+    def _deleted(self, keys: Iterable[bytes]) -> list[Row]:
+        return [(self._prefixes[0] + key, None) for key in keys]
 
 
 def records_of(state: OperatorState) -> list[tuple[bytes, bytes]]:
@@ -142,11 +158,8 @@ def records_of(state: OperatorState) -> list[tuple[bytes, bytes]]:
     return [item for _, records in sorted(state.groups.items()) for item in records.items()]
 
 
-def read(rows: Iterable[tuple[bytes, bytes]], where: str) -> Held | None:
-    """What the rows of one partition say; None where nothing was ever written whole.
-
-    Raises DamagedError, SnapshotError; `where` is for their messages.
-    """
+def _sorted_out(rows: Iterable[tuple[bytes, bytes]]) -> tuple[dict[bytes, bytes], dict[int, dict[int, bytes]]]:
+    """Records by key, and the parts of the even and the odd journal."""
     records: dict[bytes, bytes] = {}
     parts: dict[int, dict[int, bytes]] = {0: {}, 1: {}}
     for row, value in rows:
@@ -156,7 +169,12 @@ def read(rows: Iterable[tuple[bytes, bytes]], where: str) -> Held | None:
         else:
             number, part = _NUMBER.unpack(rest)
             parts[number][part] = value
-    found = [journal for own in parts.values() if (journal := _joined(own)) is not None]
+    return records, parts
+
+
+def _held(records: Mapping[bytes, bytes], parts: Mapping[int, Mapping[int, bytes]], where: str) -> Held | None:
+    """The state; None where nothing was ever written whole."""
+    found = [journal for own in parts.values() if (journal := _joined(own, where)) is not None]
     if not found:
         begun = max((_PART.unpack_from(part)[0] for own in parts.values() for part in own.values()), default=0)
         if records or begun > 1:
@@ -174,11 +192,10 @@ def read(rows: Iterable[tuple[bytes, bytes]], where: str) -> Held | None:
             counts[key] = record
         else:
             counts.pop(key, None)
-    lengths = (max(parts[0], default=-1) + 1, max(parts[1], default=-1) + 1)
-    return Held(newest, counts, frozenset(records.keys() - counts.keys()), lengths)
+    return Held(newest, counts)
 
 
-def _joined(parts: Mapping[int, bytes]) -> Journal | None:
+def _joined(parts: Mapping[int, bytes], where: str) -> Journal | None:
     """The journal of these parts; None where it was not written to its end."""
     if 0 not in parts:
         return None
@@ -191,8 +208,8 @@ def _joined(parts: Mapping[int, bytes]) -> Journal | None:
         pieces.append(parts[number][_PART.size :])
     data = b"".join(pieces)
     if zlib.crc32(data) != crc:
-        raise DamagedError(f"journal {epoch} of partial matches is damaged: its checksum does not fit")
+        raise DamagedError(f"{where}: journal {epoch} is damaged: its checksum does not fit")
     try:
         return msgspec.msgpack.decode(data, type=Journal)
     except msgspec.DecodeError as error:
-        raise DamagedError(f"a journal of partial matches cannot be read: {error}") from error
+        raise DamagedError(f"{where}: journal {epoch} cannot be read: {error}") from error

@@ -58,6 +58,11 @@ def prepare(pattern: AnyPattern, on: Source | None, params: Mapping[str, Any] | 
                 hint="send those to a topic, and run it on that",
             )
         )
+    placed = [column.name for column in chosen.stream.columns if column.metadata is not None]
+    if placed:
+        raise PatternError(
+            Problem(f"column `{placed[0]}` is of the record's metadata", hint="an event of Faust's is its value alone")
+        )
     definition = loaded.definition
     return Ready(
         chosen.pattern.name,

@@ -282,11 +282,10 @@ class Session:
         assert self.table is not None
         await confirmed(self._rows, self.table.name)
         self._rows = ()
-        changed = [each for each in self._partitions.values() if each.changed]
-        if self._given and changed:
+        if self._given:
             self._given = False
             await self._app.producer.flush()
-        journals = [(each, each.journal()) for each in changed]
+        journals = [(each.number, each.journal()) for each in self._partitions.values() if each.changed]
         if journals:
             self._rows = await self.table.write(journals)
             self.counts.writes += 1

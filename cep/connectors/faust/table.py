@@ -11,14 +11,10 @@ import asyncio
 import weakref
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ostinato.cep.connectors.faust import journal as layout
-from ostinato.cep.connectors.faust.journal import Held, Journal, Row
+from ostinato.cep.connectors.faust.journal import Held, Journal, PartitionRows, Row, partition_of, prefixes
 from ostinato.state.errors import StoreError
-
-if TYPE_CHECKING:
-    from ostinato.cep.connectors.faust.partition import Partition
 
 _ROWS_AT_ONCE = 2_000
 """Rows that are sent before the event loop has a turn."""
@@ -61,11 +57,7 @@ class StateTable:
     def __init__(self, table: Any) -> None:
         """`table`: of bytes, by bytes (`state_table` makes one)."""
         self.table = table
-        self._parts: dict[int, list[int]] = {}
-        self._later: dict[int, list[Row]] = {}
-        """Rows that have to be written, and no journal says so."""
-        self._known: dict[int, frozenset[bytes]] = {}
-        """Keys that had records when the state was read, until it is written again."""
+        self._partitions: dict[int, PartitionRows] = {}
 
     @property
     def name(self) -> str:
@@ -73,49 +65,26 @@ class StateTable:
 
     def load(self, partition: int, where: str) -> Held | None:
         """What is there of a partition. Raises DamagedError, SnapshotError."""
-        held = layout.read(self._rows(partition), where)
-        self._parts[partition] = [0, 0] if held is None else list(held.parts)
-        self._later.pop(partition, None)
-        self._known.pop(partition, None)
-        if held is not None:
-            self._known[partition] = frozenset(held.records)
-            # The changelog may end behind the journal, and a store that is a file may be ahead of its changelog.
-            again = held.journal
-            self._later[partition] = [
-                *again.parts(partition),
-                *layout.deleted(partition, held.stale),
-                *((row, record) for row, record in again.rows(partition) if record is not None),
-            ]
-        return held
+        rows = self._partitions[partition] = PartitionRows(partition, self._rows(partition), where)
+        return rows.held
 
-    async def write(self, journals: Sequence[tuple[Partition, Journal]]) -> Sequence[Awaitable[Any]]:
-        """Write journals and wait until Kafka has them; then their rows, for which the caller has to wait before it
-        calls again.
+    async def write(self, journals: Sequence[tuple[int, Journal]]) -> Sequence[Awaitable[Any]]:
+        """Write the journals of partitions, and wait until Kafka has them; then their rows, for which the caller has to
+        wait before it calls again.
 
         Raises StoreError where Kafka does not take them.
         """
-        again = [
-            self._send(partition.number, row)
-            for partition, _ in journals
-            for row in self._later.pop(partition.number, ())
-        ]
-        await confirmed(again, self.name)
-        sent = [
-            self._send(partition.number, row)
-            for partition, journal in journals
-            for row in journal.parts(partition.number)
-        ]
-        await confirmed(sent, self.name)
-        rest = []
-        for partition, journal in journals:
-            known = self._known.pop(partition.number, frozenset())
-            gone = known - {key for key, _ in journal.records} if journal.whole else ()
-            rows = [*journal.rows(partition.number), *layout.deleted(partition.number, gone)]
-            for row in [*rows, *self._surplus(partition.number, journal)]:
-                rest.append(self._send(partition.number, row))
-                if len(rest) % _ROWS_AT_ONCE == 0:
-                    await asyncio.sleep(0)
-        return rest
+        steps = [(partition, self._partitions[partition].steps(journal)) for partition, journal in journals]
+        sent: list[Awaitable[Any]] = []
+        for step in range(3):
+            await confirmed(sent, self.name)
+            sent = []
+            for partition, rows in steps:
+                for row in rows[step]:
+                    sent.append(self._send(partition, row))
+                    if len(sent) % _ROWS_AT_ONCE == 0:
+                        await asyncio.sleep(0)
+        return sent
 
     def drop(self, assigned: Iterable[int]) -> None:
         """Forget rows in memory of partitions that are not among those assigned; their changelogs have them."""
@@ -124,21 +93,12 @@ class StateTable:
         kept = set(assigned)
         store = self.table.data
         if isinstance(store, Store):
-            gone = [row for row in store.data if layout.partition_of(row) not in kept]
+            gone = [row for row in store.data if partition_of(row) not in kept]
             for row in gone:
                 store.data.pop(row, None)
                 store._key_partition.pop(row, None)
-        for partition in self._parts.keys() - kept:
-            self._parts.pop(partition)
-            self._later.pop(partition, None)
-            self._known.pop(partition, None)
-
-    def _surplus(self, partition: int, journal: Journal) -> list[Row]:
-        """Deletes what is left of a longer journal that stood in the same place."""
-        number = journal.epoch % 2
-        before = self._parts.setdefault(partition, [0, 0])
-        count, before[number] = before[number], len(journal.parts(partition))
-        return layout.deleted_parts(partition, number, range(before[number], count))
+        for partition in self._partitions.keys() - kept:
+            self._partitions.pop(partition)
 
     def _send(self, partition: int, row: Row) -> Awaitable[Any]:
         key, value = row
@@ -154,11 +114,11 @@ class StateTable:
         return sent
 
     def _rows(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
-        prefixes = layout.prefixes(partition)
+        own = prefixes(partition)
         store = self.table.data
         of_partition = getattr(store, "_db_for_partition", None)
         items = store.items() if of_partition is None else store._visible_items(of_partition(partition))
-        return ((bytes(key), bytes(value)) for key, value in items if bytes(key).startswith(prefixes))
+        return ((bytes(key), bytes(value)) for key, value in items if bytes(key).startswith(own))
 
 
 async def confirmed(sent: Sequence[Awaitable[Any]], name: str) -> None:
