@@ -34,6 +34,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="For how long the job may stand still without losing anything.",
 )
+@click.option(
+    "--dead-letters",
+    "letters",
+    metavar="TOPIC",
+    help="Where records go that cannot be used, of a job from Kafka to Kafka.  [default: JOB.dead-letters]",
+)
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter, as `run` does.")
 @click.option("--all", "-a", "all_of_them", is_flag=True, help="Show also what is as it should be.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
@@ -45,6 +51,7 @@ def command(
     interval: int | None,
     name: str | None,
     outage: int,
+    letters: str | None,
     params: tuple[str, ...],
     all_of_them: bool,
     as_json: bool,
@@ -58,7 +65,7 @@ def command(
 
     given = {"checkpoint_dir": folder, "checkpoint_redis": redis, "name": name}
     called = lasting(program or "job", {**dict.fromkeys(NAMES), **given}).name
-    job = _job(program, called, interval, outage, params)
+    job = _job(program, called, interval, outage, letters, params)
     from ostinato.server.doctor import report
     from ostinato.server.doctor.examine import examine
     from ostinato.server.doctor.findings import Severity
@@ -76,7 +83,9 @@ def command(
     sys.exit(exits.UNFIT if any(each.severity is Severity.ERROR for each in findings) else exits.OK)
 
 
-def _job(program: str | None, name: str, interval: int | None, outage: int, params: tuple[str, ...]) -> Job:
+def _job(
+    program: str | None, name: str, interval: int | None, outage: int, letters: str | None, params: tuple[str, ...]
+) -> Job:
     """The job; ends the command where the program cannot be read or is wrong."""
     from ostinato.server.doctor.job import INTERVAL_MS, Job, job_of
 
@@ -90,7 +99,7 @@ def _job(program: str | None, name: str, interval: int | None, outage: int, para
 
     try:
         loaded = load(read_spec(program, params=param_values(params)))
-        return job_of(loaded, program, name, interval_ms=interval, outage_ms=outage)
+        return job_of(loaded, program, name, interval_ms=interval, outage_ms=outage, letters=letters)
     except LoadError as error:
         click.echo(f"ostinato: {error}", err=True)
         sys.exit(exits.INPUT)

@@ -41,7 +41,7 @@ def examine(
         partitions, brokers = max(partitions, facts.partitions), max(brokers, len(facts.brokers))
         yield from examine_kafka(facts)
     if redis is not None:
-        found = redis_facts.gather(job, redis)
+        found = redis_facts.gather(job, redis, partitions)
         yield from run([redis_checks.REACHABLE], found)
         if not found.unreachable:
             yield from run(redis_checks.CHECKS, found)

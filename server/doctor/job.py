@@ -57,6 +57,8 @@ class Job:
         unbounded: the patterns and functions for which nothing says how long that is.
         interval_ms: from one commit, or checkpoint, to the next.
         outage_ms: how long the job may stand still without losing anything.
+        letters: the topic for records that cannot be used; None: what it is called by default.
+        elsewhere: other clusters that the job has to do with, where this is as much of it as one has; see `at`.
     """
 
     name: str = "job"
@@ -68,6 +70,19 @@ class Job:
     unbounded: tuple[str, ...] = ()
     interval_ms: int = INTERVAL_MS
     outage_ms: int = OUTAGE_MS
+    letters: str | None = None
+    elsewhere: tuple[str, ...] = ()
+
+    @property
+    def dead_letters(self) -> str | None:
+        """The topic for records that cannot be used, where they go to a topic."""
+        return self.letters or f"{self.name}.dead-letters" if self.partitioned else None
+
+    @property
+    def own_topics(self) -> tuple[str, ...]:
+        """The topics through which it brings events to the partition of their key."""
+        streams = [source.stream for source in self.sources if source.kafka.keying == "rekey"]
+        return tuple(f"{self.name}.{stream}.rekey" for stream in streams) if self.partitioned else ()
 
     @property
     def partitioned(self) -> bool:
@@ -105,6 +120,7 @@ class Job:
             self,
             sources=tuple(each for each in self.sources if each.kafka.connection.servers == servers),
             targets=tuple(each for each in self.targets if each.kafka.connection.servers == servers),
+            elsewhere=tuple(each.servers for each in self.connections if each.servers != servers),
         )
 
     def moved(self, servers: str) -> Job:
@@ -126,7 +142,15 @@ class Job:
         )
 
 
-def job_of(loaded: Loaded, path: str, name: str, *, interval_ms: int | None = None, outage_ms: int = OUTAGE_MS) -> Job:
+def job_of(
+    loaded: Loaded,
+    path: str,
+    name: str,
+    *,
+    interval_ms: int | None = None,
+    outage_ms: int = OUTAGE_MS,
+    letters: str | None = None,
+) -> Job:
     """What a program says.
 
     Raises:
@@ -141,20 +165,18 @@ def job_of(loaded: Loaded, path: str, name: str, *, interval_ms: int | None = No
             sources.append(Source(stream.name, options, stream.time.delay_ms))
         else:
             others.append(stream.name)
-    written = {output.stream: output.sink for output in loaded.program.outputs}
-    for name_, sink in written.items():
-        if sink.kind == "kafka":
-            targets.append(Target(name_, target_options(sink, f"output {name_}")))
+    for output in loaded.program.outputs:
+        if output.sink.kind == "kafka":
+            targets.append(Target(output.stream, target_options(output.sink, f"output {output.stream}")))
+        else:
+            others.append(output.stream)
     # what no output names goes to standard output
-    others += [each for each in dict.fromkeys((*plan.delivered, *written)) if _elsewhere(written.get(each))]
+    others += [each for each in plan.delivered if each not in {output.stream for output in loaded.program.outputs}]
     longest, unbounded = _spans(loaded)
-    job = Job(name, path, tuple(sources), tuple(targets), tuple(others), longest, unbounded, outage_ms=outage_ms)
+    job = Job(name, path, tuple(sources), tuple(targets), tuple(dict.fromkeys(others)), longest, unbounded)
     default = COMMIT_MS if job.partitioned else INTERVAL_MS
-    return replace(job, interval_ms=default if interval_ms is None else interval_ms)
-
-
-def _elsewhere(sink: object) -> bool:
-    return getattr(sink, "kind", None) != "kafka"
+    interval = default if interval_ms is None else interval_ms
+    return replace(job, interval_ms=interval, outage_ms=outage_ms, letters=letters)
 
 
 def _spans(loaded: Loaded) -> tuple[int, tuple[str, ...]]:

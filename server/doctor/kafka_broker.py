@@ -105,9 +105,8 @@ def transaction_version(facts: KafkaFacts) -> Iterator[Finding]:
 def transaction_timeout(facts: KafkaFacts) -> Iterator[Finding]:
     """May transactions last as long as the job asks for, and do they last long enough?"""
     most = facts.broker_number("transaction.max.timeout.ms")
-    for target in facts.job.targets:
-        if target.kafka.delivery != "exactly_once":
-            continue
+    # if anything is written exactly once, everything is: all of it belongs to one transaction
+    for target in facts.job.targets if facts.job.transactional else ():
         name, asked = f"output {target.stream}", target.kafka.transaction_timeout_ms
         if most is not None and asked > most:
             yield error(
@@ -191,6 +190,14 @@ def offset_metadata(facts: KafkaFacts) -> Iterator[Finding]:
 
 def sessions(facts: KafkaFacts) -> Iterator[Finding]:
     """Are the job's times as a member of a group allowed, and do they go together?"""
+    timeouts = {source.stream: source.kafka.session_timeout_ms for source in facts.job.sources}
+    if facts.job.partitioned and len(set(timeouts.values())) > 1:
+        yield error(
+            f"streams {', '.join(timeouts)}",
+            f"session_timeout_ms differs: {', '.join(map(str, timeouts.values()))}",
+            "a worker is one member of the group for all of them; the job refuses to start",
+            f"write session_timeout_ms = {max(timeouts.values())} for each of them",
+        )
     least = facts.broker_most("group.min.session.timeout.ms")
     most = facts.broker_number("group.max.session.timeout.ms")
     for source in facts.job.sources:

@@ -156,13 +156,14 @@ class KafkaFacts:
 
     @property
     def outputs(self) -> list[str]:
-        """The names of the topics that are written, there or not."""
-        return list(dict.fromkeys(target.kafka.topic for target in self.job.targets))
+        """The names of the topics that are written, there or not; the one for dead letters is the last."""
+        letters = [] if self.job.dead_letters is None else [self.job.dead_letters]
+        return list(dict.fromkeys([*(target.kafka.topic for target in self.job.targets), *letters]))
 
     @property
     def rekeyed(self) -> list[str]:
         """The names of the job's own topics that are there."""
-        return [name for name in self.topics if name.startswith(f"{self.job.name}.") and name.endswith(".rekey")]
+        return [name for name in self.job.own_topics if name in self.topics]
 
     @property
     def partitions(self) -> int:

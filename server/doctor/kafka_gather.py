@@ -108,8 +108,8 @@ class _Cluster:
         there = {topic[1]: topic for topic in metadata.topics if not topic[0]}
         patterns = self._patterns(there)
         facts = replace(self._facts, patterns=patterns)
-        own = [name for name in there if name.startswith(f"{facts.job.name}.") and name.endswith(".rekey")]
-        wanted = list(dict.fromkeys([*facts.inputs, *facts.outputs, *own, OFFSETS_TOPIC, TRANSACTIONS_TOPIC]))
+        own = (*facts.job.own_topics, OFFSETS_TOPIC, TRANSACTIONS_TOPIC)
+        wanted = list(dict.fromkeys([*facts.inputs, *facts.outputs, *own]))
         denied = await self._denied([name for name in wanted if name not in there])
         configs = await self._configs(found, [name for name in wanted if name in there])
         topics = {name: _topic(there[name], configs.get((_TOPIC_RESOURCE, name))) for name in wanted if name in there}

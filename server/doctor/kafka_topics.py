@@ -28,6 +28,9 @@ def there(facts: KafkaFacts) -> Iterator[Finding]:
             )
         else:
             yield from _missing(facts, name)
+    for name in facts.job.own_topics:
+        if name not in facts.topics:
+            yield from _own_missing(facts, name)
     for pattern, names in facts.patterns.items():
         if not names:
             yield warning(
@@ -47,7 +50,16 @@ def _missing(facts: KafkaFacts, name: str) -> Iterator[Finding]:
         f"{len(like.partitions) if like else 8} --replication-factor {copies}"
     )
     made = facts.broker_text("auto.create.topics.enable")
-    if name in facts.inputs:
+    written = [target.kafka.topic for target in facts.job.targets]
+    if name == facts.job.dead_letters and name not in written:
+        yield warning(
+            subject,
+            "is not there",
+            "records that cannot be used go there; whether the first of them makes it or stops the job is up to the "
+            "broker",
+            create,
+        )
+    elif name in facts.inputs:
         yield error(subject, "is not there", "there is nothing to read", f"{create}, or correct its name")
     elif made is not None and "true" in made:
         number, factor = facts.broker_number("num.partitions"), facts.broker_number("default.replication.factor")
@@ -59,6 +71,27 @@ def _missing(facts: KafkaFacts, name: str) -> Iterator[Finding]:
         )
     else:
         yield error(subject, "is not there", "nothing can be written", f"{create}, or correct its name")
+
+
+def _own_missing(facts: KafkaFacts, name: str) -> Iterator[Finding]:
+    """A topic of the job's own, which it makes itself."""
+    copies = min(3, len(facts.brokers))
+    create = f"kafka-topics.sh --bootstrap-server {facts.servers} --create --topic {name} --replication-factor {copies}"
+    if facts.cluster_operations is not None and "Create" not in facts.cluster_operations:
+        yield error(
+            f"topic {name}",
+            "is not there, and the user may not make it",
+            "events are brought to the partition of their key through it; the job does not start",
+            f"{acl(facts, f'--topic {name}', 'Create', 'Read', 'Write')}, or {create} --partitions NUMBER",
+        )
+        return
+    factor = facts.broker_number("default.replication.factor")
+    yield note(
+        f"topic {name}",
+        f"is not there; the job makes it, with {'as many' if factor is None else factor} replica(s) as by default",
+        "events are brought to the partition of their key through it: it is to be kept as long, and as well, as input",
+        f"{create} --partitions NUMBER --config retention.ms={facts.job.needed_ms} before the job starts, to choose",
+    )
 
 
 def leaders(facts: KafkaFacts) -> Iterator[Finding]:

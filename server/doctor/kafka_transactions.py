@@ -122,25 +122,23 @@ def _group(facts: KafkaFacts) -> Iterator[Finding]:
 def delivery(facts: KafkaFacts) -> Iterator[Finding]:
     """Can what says exactly once be delivered so?"""
     job, subject = facts.job, f"kafka {facts.servers}"
-    if not job.transactional:
-        return
-    if job.others:
-        yield warning(
+    if job.elsewhere and not job.others:
+        yield error(
+            subject,
+            f"other topics of the job are at {', '.join(job.elsewhere)}",
+            "offsets and matches belong to one transaction, which cannot reach over several clusters; the job refuses "
+            "to start",
+            "read and write in one cluster, and copy what has to be elsewhere (MirrorMaker)",
+        )
+    elif job.others and job.transactional:
+        yield error(
             f"output {', '.join(target.stream for target in job.targets)}",
             f"delivery is exactly_once, and {', '.join(job.others)} is not in Kafka",
-            "a transaction takes offsets and matches together, and knows of nothing outside of Kafka: matches may come "
-            "twice after a failure",
+            "offsets and matches belong to one transaction, which knows of nothing outside of Kafka; the job refuses "
+            "to start",
             "read and write Kafka only, or write delivery = 'at_least_once'",
         )
-    elif not job.sources:
-        yield warning(
-            subject,
-            "has an output with delivery exactly_once, and none of the job's input",
-            "a transaction, which takes offsets and matches together, is of one cluster: matches may come twice after "
-            "a failure",
-            "read and write in one cluster and copy the matches (MirrorMaker), or write delivery = 'at_least_once'",
-        )
-    else:
+    elif job.transactional:
         yield ok(subject, "has both input and output of the job")
     for source in job.sources:
         if source.kafka.isolation != "read_committed":

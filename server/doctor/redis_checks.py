@@ -17,6 +17,7 @@ _NEARLY: Final = 0.75
 _FULL: Final = 0.95
 _CLOCK_MS: Final = 1_000
 _LEAST_FREE: Final = 1 << 30
+_SPARE: Final = 10
 _CONNECTIONS: Final = 2
 """Of each store: for what it writes, and for its lease."""
 
@@ -299,13 +300,14 @@ def clients(facts: RedisFacts) -> Iterator[Finding]:
             f"checkpoints are written in slices of {size(SLICE_BYTES)}",
             "CONFIG SET proto-max-bulk-len 512mb, and the same in redis.conf",
         )
+    needed = _CONNECTIONS * facts.partitions + _SPARE
     most, connected = facts.number("maxclients"), facts.number("connected_clients")
-    if most is not None and connected is not None and connected + _CONNECTIONS * 8 > most:
+    if most is not None and connected is not None and connected + needed > most:
         wrong = True
         yield warning(
             subject,
-            f"{connected} of {most} clients (maxclients) are connected",
-            f"each partition of the job takes {_CONNECTIONS}; one that is refused takes no checkpoint",
+            f"{connected} of {most} clients (maxclients) are connected, and the job takes {needed}",
+            f"each of its partitions takes {_CONNECTIONS}; one that is refused takes no checkpoint",
             f"CONFIG SET maxclients {max(10_000, 2 * most)}, and the same in redis.conf",
         )
     if not wrong and facts.settings is not None:

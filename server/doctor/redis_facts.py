@@ -65,6 +65,7 @@ class RedisFacts:
         write_error: why not.
         clock_ms: how far its clock is ahead of ours.
         clock_error_ms: how much of that the way there and back may account for.
+        partitions: of the job, each with a store of its own.
         free_bytes: on its disk, where that is this machine's; None where nobody knows.
     """
 
@@ -81,6 +82,7 @@ class RedisFacts:
     clock_ms: float = 0.0
     clock_error_ms: float = 0.0
     free_bytes: int | None = None
+    partitions: int = 1
 
     @property
     def median_ms(self) -> float:
@@ -101,9 +103,9 @@ class RedisFacts:
         return tuple(int(part) for part in self.info.get("redis_version", "").split(".") if part.isdigit())
 
 
-def gather(job: Job, address: str) -> RedisFacts:
-    """The facts of the Redis at an address."""
-    facts = RedisFacts(job, shown(address))
+def gather(job: Job, address: str, partitions: int = 1) -> RedisFacts:
+    """The facts of the Redis at an address; see there."""
+    facts = RedisFacts(job, shown(address), partitions=max(1, partitions))
     try:
         parts = urlsplit(address)
         host, port = parts.hostname or "localhost", parts.port or 6379

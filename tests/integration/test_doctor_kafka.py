@@ -42,7 +42,7 @@ def job_at(kafka: Kafka, inputs: Iterable[str], output: str, name: str = "fraud"
     to = Connection(kafka.servers)
     sources = tuple(Source(each, KafkaSource(to, (each,))) for each in inputs)
     target = Target("alerts", KafkaTarget(to, output))
-    return Job(name, "fraud.cep", sources, (target,), (), HOUR_MS, (), 100)
+    return Job(name, "fraud.cep", sources, (target,), (), HOUR_MS, (), 100, letters=output)
 
 
 def facts_of(job: Job) -> KafkaFacts:

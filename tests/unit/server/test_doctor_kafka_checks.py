@@ -56,13 +56,14 @@ def topic(name: str, count: int = 2, **partition: Any) -> Topic:
 SOURCE = Source("logins", KafkaSource(CONNECTION, ("logins",)), delay_ms=2_000)
 TARGET = Target("alerts", KafkaTarget(CONNECTION, "alerts"))
 JOB = Job("fraud", "fraud.cep", (SOURCE,), (TARGET,), (), HOUR_MS, (), 100, 24 * HOUR_MS)
+TOPICS = ("logins", "alerts", "fraud.dead-letters")
 HEALTHY = KafkaFacts(
     JOB,
     "k:9092",
     NOW_MS,
     brokers=tuple(Broker(node, f"k{node}", 9092, configs=BROKER) for node in (1, 2, 3)),
     features={"metadata.version": 27, "transaction.version": 2},
-    topics={name: topic(name) for name in ("logins", "alerts", "__consumer_offsets", "__transaction_state")},
+    topics={name: topic(name) for name in (*TOPICS, "__consumer_offsets", "__transaction_state")},
     cluster_operations=ALL,
     group_error=25,
     transaction_errors={"ostinato.fraud.0": 49},
@@ -95,6 +96,20 @@ def with_source(**changes: Any) -> KafkaFacts:
 
 def with_target(**changes: Any) -> KafkaFacts:
     return with_job(targets=(replace(TARGET, kafka=replace(TARGET.kafka, **changes)),))
+
+
+def with_second(cards: Topic, **changes: Any) -> KafkaFacts:
+    """With a second input topic."""
+    second = Source("cards", KafkaSource(CONNECTION, ("cards",), **changes))
+    return replace(with_topic("cards", cards), job=replace(JOB, sources=(SOURCE, second)))
+
+
+def rekeyed(partitions: int = 2) -> KafkaFacts:
+    """With a stream that is rekeyed, and another one that is not."""
+    facts, own = with_second(topic("cards")), topic("fraud.logins.rekey", partitions)
+    first = replace(SOURCE, kafka=replace(SOURCE.kafka, keying="rekey"))
+    topics = {**facts.topics, "logins": topic("logins", 7), own.name: own}
+    return replace(facts, job=replace(facts.job, sources=(first, facts.job.sources[1])), topics=topics)
 
 
 def wrong(facts: KafkaFacts) -> list[Finding]:
@@ -152,6 +167,12 @@ CASES: list[tuple[str, Severity, Callable[[], KafkaFacts], str]] = [
     ("kafka.offset_metadata", E, lambda: with_broker(offset_metadata_max_bytes="512"), "=4096"),
     ("kafka.sessions", E, lambda: with_broker(group_min_session_timeout_ms="20000"), "session_timeout_ms = 20000"),
     ("kafka.sessions", E, lambda: with_broker(group_max_session_timeout_ms="8000"), "session_timeout_ms = 8000"),
+    (
+        "kafka.sessions",
+        E,
+        lambda: with_second(topic("cards"), session_timeout_ms=20_000, heartbeat_interval_ms=3_000),
+        "session_timeout_ms = 20000 for each",
+    ),
     ("kafka.sessions", W, lambda: with_source(heartbeat_interval_ms=5_000), "heartbeat_interval_ms = 3333"),
     ("kafka.sessions", W, lambda: with_source(max_poll_interval_ms=9_000), "max_poll_interval_ms = 300000"),
     (
@@ -189,18 +210,18 @@ CASES: list[tuple[str, Severity, Callable[[], KafkaFacts], str]] = [
     (
         "kafka.partitions",
         E,
-        lambda: replace(
-            with_topic("cards", topic("cards", 3)),
-            job=replace(JOB, sources=(SOURCE, Source("cards", KafkaSource(CONNECTION, ("cards",))))),
-        ),
+        lambda: with_second(topic("cards", 3)),
         "logins 2, cards 3",
     ),
+    ("kafka.partitions", E, lambda: rekeyed(5), "--topic cards --partitions 5"),
+    ("kafka.topics", N, lambda: without_topic("fraud.logins.rekey", rekeyed()), "retention.ms=90002000"),
     (
-        "kafka.partitions",
+        "kafka.topics",
         E,
-        lambda: with_topic("fraud.logins.rekey", topic("fraud.logins.rekey", 5)),
-        "--topic logins --partitions 5",
+        lambda: replace(without_topic("fraud.logins.rekey", rekeyed()), cluster_operations=frozenset()),
+        "--operation Create",
     ),
+    ("kafka.topics", W, lambda: without_topic("fraud.dead-letters"), "--create --topic fraud.dead-letters"),
     ("kafka.copies", W, lambda: with_topic("alerts", topic("alerts", replicas=(1,), isr=(1,))), "3 replicas"),
     ("kafka.copies", W, lambda: with_topic("alerts", min_insync_replicas="1"), "min.insync.replicas=2"),
     ("kafka.copies", W, lambda: with_topic("alerts", min_insync_replicas="3"), "min.insync.replicas=2"),
@@ -233,8 +254,8 @@ CASES: list[tuple[str, Severity, Callable[[], KafkaFacts], str]] = [
         lambda: replace(HEALTHY, transaction_errors={"ostinato.fraud.0": 53}),
         "--transactional-id ostinato.fraud.",
     ),
-    ("kafka.delivery", W, lambda: with_job(others=("prices",)), "prices"),
-    ("kafka.delivery", W, lambda: with_job(sources=()), "MirrorMaker"),
+    ("kafka.delivery", E, lambda: with_job(others=("prices",)), "prices"),
+    ("kafka.delivery", E, lambda: with_job(elsewhere=("k2:9092",)), "k2:9092"),
     ("kafka.delivery", W, lambda: with_source(isolation="read_uncommitted"), "read_committed"),
 ]
 
@@ -266,12 +287,10 @@ def test_every_check_is_seen_to_speak() -> None:
         with_topic("logins", topic("logins", committed=10)),
         open_transaction(50_000),
         with_topic("logins", topic("logins", newest_ms=NOW_MS + 1_000)),
-        with_topic("fraud.logins.rekey", topic("fraud.logins.rekey", 2)),
-        # a topic that is keyed anew need not have as many partitions as others
-        replace(
-            with_topic("cards", topic("cards", 3)),
-            job=replace(JOB, sources=(SOURCE, Source("cards", KafkaSource(CONNECTION, ("cards",), keying="rekey")))),
-        ),
+        rekeyed(),
+        with_second(topic("cards")),
+        # of another job, or of an earlier program
+        with_topic("fraud.other.rekey", topic("fraud.other.rekey", 9)),
     ],
 )
 def test_what_is_just_good_enough_is_left_in_peace(facts: KafkaFacts) -> None:
