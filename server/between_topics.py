@@ -45,6 +45,8 @@ def spec_of(spec: ProgramSpec, options: RunOptions) -> PartitionedSpec:
         )
     if options.limit is not None or options.show is not None:
         raise ConnectorError("--limit and --show are for output that ends; leave them out where it goes to topics")
+    if options.late is not None:
+        raise ConnectorError(f"--late {options.late}: output is in topics here; write --late kafka:TOPIC")
     letters = options.dead_letters
     return PartitionedSpec(
         program=spec,

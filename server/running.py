@@ -102,7 +102,7 @@ def _run(spec: ProgramSpec, options: RunOptions, stop: Stop) -> int:
     lasting = options.lasting
     progress = Progress(wanted=options.progress)
     checkpointing, savepoint = open_stores(lasting, spec)
-    readers = _open_sources(laid_out, repeatable=checkpointing is not None)
+    readers = _open_sources(laid_out, progress.say, repeatable=checkpointing is not None)
     progress.portion = _portion(readers)
     _refuse_overwriting(laid_out, loaded, options)
     room = Room(lambda: stop.requested, progress.say) if checkpointing is not None else None
@@ -181,13 +181,18 @@ def _close(outputs: Outputs, failure: Failure | None) -> Failure | None:
     return failure
 
 
-def _open_sources(laid_out: Plan, *, repeatable: bool) -> list[Reader]:
-    readers = []
-    for stream in laid_out.sources:
-        reader = reader_for(stream)
-        readers.append(reader)
-        if repeatable:
-            check_repeatable(stream, reader)
+def _open_sources(laid_out: Plan, say: Callable[[str], None], *, repeatable: bool) -> list[Reader]:
+    readers: list[Reader] = []
+    try:
+        for stream in laid_out.sources:
+            reader = reader_for(stream, say=say)
+            readers.append(reader)
+            if repeatable:
+                check_repeatable(stream, reader)
+    except BaseException:
+        for reader in readers:
+            reader.close()
+        raise
     return readers
 
 
@@ -204,7 +209,7 @@ def _warn_of_repeats(sinks: Mapping[str, Sequence[Sink]], progress: Progress) ->
     if open_:
         progress.say(
             f"{', '.join(open_)}: only files take part in checkpoints, so after a failure rows may come twice; with "
-            "--output FILE each comes exactly once"
+            "--output FILE each comes exactly once, or in a topic if all input comes from topics too"
         )
 
 
@@ -235,7 +240,7 @@ class _Jobs:
     def make(self, attempt: Attempt) -> RunningJob:
         readers, self._readers = self._readers, None
         if readers is None:
-            readers = [reader_for(stream) for stream in self._definition.plan.sources]
+            readers = _open_sources(self._definition.plan, self._progress.say, repeatable=False)
             self._progress.portion = _portion(readers)
         try:
             return self._make(readers, attempt)
@@ -329,7 +334,9 @@ def _sinks(loaded: Loaded, laid_out: Plan, options: RunOptions, room: Room | Non
     """The sinks of each stream: as declared, else standard output."""
     sinks: dict[str, list[Sink]] = {}
     for output in loaded.program.outputs:
-        sinks.setdefault(output.stream, []).append(sink_for(output.sink, output.stream, room=room))
+        stream = laid_out.streams.get(output.stream)
+        keys = stream.keys if stream is not None else ()
+        sinks.setdefault(output.stream, []).append(sink_for(output.sink, output.stream, room=room, keys=keys))
     unclaimed = [name for name in laid_out.delivered if name not in sinks]
     for name in unclaimed:
         form = options.format or ("json" if options.as_json else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,9 +14,13 @@ from ostinato.patterns.ast import Connector, Stream
 from ostinato.patterns.errors import did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ostinato.cep.connectors.pending import PendingFile
     from ostinato.cep.connectors.room import Room
 
+KAFKA = "kafka"
+"""The kind of connectors to topics."""
 FORMATS = ("json", "csv", "tsv", "parquet", "text")
 _SYNONYMS = {"jsonl": "json", "ndjson": "json", "line": "text", "lines": "text", "log": "text", "pq": "parquet"}
 _CSV_RECORD_BYTES = 16 << 20
@@ -47,14 +52,15 @@ def reader_for(
     *,
     target: str | None = None,
     follow: bool | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Reader:
-    """The reader of a stream's source; see `source_for`."""
+    """The reader of a stream's source; see `source_for`. `say` is told what the user should know while it reads."""
     from ostinato.cep.connectors.base import MAX_RECORD_BYTES
     from ostinato.cep.connectors.files import unbuffered
     from ostinato.cep.connectors.reader import FileReader, Framing, StreamReader
 
     if target is None and _is_kafka(stream):
-        return _kafka_reader(stream)
+        return _kafka_reader(stream, say)
     connector, form, options = _declared(stream)
     kind, path = _place(connector, target, f"stream {stream.name}")
     follows = options.flag("follow") if follow is None else follow
@@ -156,7 +162,7 @@ def _is_kafka(stream: Stream) -> bool:
     return stream.source is not None and stream.source.kind == "kafka"
 
 
-def _kafka_reader(stream: Stream) -> Reader:
+def _kafka_reader(stream: Stream, say: Callable[[str], None] | None) -> Reader:
     from ostinato.cep.connectors.kafka.options import source_options
 
     assert stream.source is not None
@@ -167,7 +173,7 @@ def _kafka_reader(stream: Stream) -> Reader:
         raise ConnectorError(
             f"stream {stream.name}: reading Kafka needs {error.name}; install it with pip install 'ostinato[kafka]'"
         ) from error
-    return KafkaReader(source)
+    return KafkaReader(source, say=say)
 
 
 def _kafka_decoder(stream: Stream, columns: frozenset[str] | None, *, by_partition: bool) -> Decoder:
@@ -191,12 +197,26 @@ def check_repeatable(stream: Stream, reader: Reader) -> None:
         )
 
 
-def sink_for(connector: Connector, name: str, *, target: str | None = None, room: Room | None = None) -> Sink:
+def sink_for(
+    connector: Connector,
+    name: str,
+    *,
+    target: str | None = None,
+    room: Room | None = None,
+    keys: Sequence[str] = (),
+) -> Sink:
     """The sink of the stream `name`. A `target` takes the place of the connector's; ``-`` is standard output.
 
     Standard output is a table where it is a terminal and no format is declared, else JSON lines. With a `room` files
     are written by `TransactionalSink`; what is no regular file (a device, a pipe) cannot be, nor can standard output.
+    `keys`: the stream's, which are the key of a record for Kafka.
     """
+    if target is None and connector.kind == KAFKA:
+        from ostinato.cep.connectors.kafka.options import target_options
+        from ostinato.cep.connectors.kafka.sink import KafkaSink
+
+        topic = target_options(connector, f"output {name}")
+        return KafkaSink(topic, topic.key or keys)
     from ostinato.cep.connectors.output import LineFile
     from ostinato.cep.connectors.sinks import CsvSink, JsonSink, TableSink
 
@@ -247,7 +267,8 @@ def check_sink(connector: Connector, name: str, *, target: str | None = None) ->
     if target is None and connector.kind != "stdout":
         path = connector.target
         if connector.kind != "file" or path is None:
-            hint = did_you_mean(connector.kind, ["file", "stdout"]) or "use file 'path' or stdout"
+            kinds = ["file", "kafka", "stdout"]
+            hint = did_you_mean(connector.kind, kinds) or "use file 'path', kafka 'topic' or stdout"
             raise ConnectorError(f"{owner}: there is no connector {connector.kind!r} to write to; {hint}")
     declared = connector.format if target in (None, "-") else None
     form = _form(declared, path, owner, default="table" if path is None and sys.stdout.isatty() else "json")

@@ -8,13 +8,14 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ostinato.cep.connectors.factory import KAFKA
 from ostinato.cep.runtime.plan import LATE, Maker, Plan, plan, streams_made
 from ostinato.patterns import ast
 from ostinato.patterns.errors import PatternError, Problem, did_you_mean
@@ -145,7 +146,9 @@ def load(spec: ProgramSpec | Mapping[str, Any]) -> Loaded:
         processes = check_processes(functions, checked)
     except PatternError as error:
         raise error.located(spec.text, spec.path) if spec.text is not None else error from None
-    return Loaded(_with_outputs(checked, spec.outputs, processes), declared, spec.whole_rows, processes)
+    checked = _connected(_with_outputs(checked, spec.outputs, processes))
+    whole_rows = spec.whole_rows or any(output.stream.endswith(LATE) for output in checked.outputs)
+    return Loaded(checked, declared, whole_rows, processes)
 
 
 def readable_streams(program: ast.Program, functions: Sequence[DeclaredProcess] = ()) -> list[str]:
@@ -195,6 +198,12 @@ def _with_outputs(
     likely = list(dict.fromkeys([*(output.stream for output in checked.outputs), *(n for n in made if n not in read)]))
     chosen = {}
     for name, connector in outputs.items():
+        if name == LATE:
+            only = readable_streams_of(checked, made)
+            if len(only) != 1:
+                names = ", ".join(stream + LATE for stream in only)
+                raise PatternError(Problem("which stream is --late for?", hint=f"write --output NAME=... ({names})"))
+            name = only[0] + LATE
         if name == "" and len(likely) != 1:
             raise PatternError(Problem("what is --output for?", hint=f"write --output NAME=FILE ({', '.join(likely)})"))
         if name and name not in known:
@@ -207,9 +216,35 @@ def _with_outputs(
     return replace(checked, outputs=(*kept, *chosen.values()))
 
 
+def readable_streams_of(checked: CheckedProgram, made: Collection[str]) -> list[str]:
+    """The streams that patterns read and that none of them makes."""
+    return list(dict.fromkeys(each.stream.name for each in checked.patterns if each.stream.name not in made))
+
+
+def _connected(checked: CheckedProgram) -> CheckedProgram:
+    """The program, where topics that are written without a word about the cluster are in that of the sources."""
+    from ostinato.cep.connectors.kafka.options import CONNECTION
+
+    sources = [stream.source for stream in checked.streams.values() if stream.source is not None]
+    known = next((dict(source.options) for source in sources if source.kind == KAFKA), {})
+    how = {name: value for name, value in known.items() if name in CONNECTION}
+    if "bootstrap_servers" not in how:
+        return checked
+    outputs = tuple(
+        replace(output, sink=replace(output.sink, options=(*how.items(), *output.sink.options)))
+        if output.sink.kind == KAFKA and "bootstrap_servers" not in dict(output.sink.options)
+        else output
+        for output in checked.outputs
+    )
+    return replace(checked, outputs=outputs)
+
+
 def _merged(declared: ast.Connector | None, given: ConnectorSpec) -> ast.Connector:
     """Another place to read from; how the stream is written stays as declared, unless said otherwise."""
     format_, options = given.format, dict(given.options)
+    is_moved = declared is not None and (declared.kind == KAFKA) != (given.kind == KAFKA)
+    if is_moved:
+        return ast.Connector(given.kind, given.target, format_, tuple(options.items()))
     if declared is not None and (format_ is None or format_ == declared.format):
         format_ = declared.format
         options = {**dict(declared.options), **options}

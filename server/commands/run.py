@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from ostinato.server.options import param_values
 if TYPE_CHECKING:
     from ostinato.cep.runtime.load import ConnectorSpec
 
+_TOPIC = "kafka:"
 _NAMED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*(?:\.late)?)=(.+)", re.DOTALL)
 
 
@@ -66,7 +68,13 @@ _NAMED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*(?:\.late)?)=(.+)", re.DOTALL)
     help="Keep bad events in FILE, with their place and the reason. PROGRAM.dead-letters.jsonl in this folder by "
     "default, made only when there are any.",
 )
-@click.option("--late", metavar="FILE", help="Keep events that come behind the watermark in FILE.")
+@click.option("--late", metavar="FILE", help="Keep events that come behind the watermark in FILE, or kafka:TOPIC.")
+@click.option(
+    "--kafka",
+    metavar="HOST:PORT",
+    help="Where Kafka is, for topics of which the program does not say so. A topic is named kafka:TOPIC wherever a "
+    "FILE can be.",
+)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Stop after N rows of output.")
 @click.option("--show", type=click.IntRange(0), metavar="N", help="Write only the first N rows, but run to the end.")
 @click.option("--json", "as_json", is_flag=True, help="Matches as JSON also on a terminal, and the summary as JSON.")
@@ -84,6 +92,7 @@ def command(
     strict: bool,
     dead_letters: str | None,
     late: str | None,
+    kafka: str | None,
     limit: int | None,
     show: int | None,
     as_json: bool,
@@ -100,14 +109,18 @@ def command(
     from ostinato.cep.runtime.memory import collect_less_often
 
     collect_less_often()
-    from ostinato.cep.runtime.load import ConnectorSpec, LoadError, read_spec
+    from ostinato.cep.runtime.load import LoadError, read_spec
     from ostinato.server.cli import leave
 
     reading = {name: _source(target, input_format, follow) for name, target in _named(inputs, "--input").items()}
-    writing = {
-        name: ConnectorSpec("stdout", format=form) if target == "-" else ConnectorSpec("file", target)
-        for name, target in _named(outputs, "--output").items()
-    }
+    writing = {name: _sink(target, form) for name, target in _named(outputs, "--output").items()}
+    if late is not None and late.startswith(_TOPIC):
+        writing[".late"] = _sink(late, None)
+        late = None
+    if kafka is not None:
+        from ostinato.cep.connectors.kafka.options import BOOTSTRAP_VARIABLE
+
+        os.environ[BOOTSTRAP_VARIABLE] = kafka  # of workers too
     if not reading and (follow or input_format is not None):
         raise click.UsageError("--follow and --input-format say more of --input; give that too")
     survival = lasting(program, given)
@@ -140,4 +153,16 @@ def _source(target: str, form: str | None, follow: bool) -> ConnectorSpec:
 
     if target == "-":
         return ConnectorSpec("stdin", format=form)
+    if target.startswith(_TOPIC):
+        return ConnectorSpec("kafka", target.removeprefix(_TOPIC), form)
     return ConnectorSpec("file", target, form, {"follow": True} if follow else {})
+
+
+def _sink(target: str, form: str | None) -> ConnectorSpec:
+    from ostinato.cep.runtime.load import ConnectorSpec
+
+    if target == "-":
+        return ConnectorSpec("stdout", format=form)
+    if target.startswith(_TOPIC):
+        return ConnectorSpec("kafka", target.removeprefix(_TOPIC))
+    return ConnectorSpec("file", target)

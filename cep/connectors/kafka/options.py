@@ -28,11 +28,12 @@ LostOffsets: TypeAlias = Literal["fail", "earliest", "latest"]
 Delivery: TypeAlias = Literal["exactly_once", "at_least_once"]
 Isolation: TypeAlias = Literal["read_committed", "read_uncommitted"]
 
-_CONNECTION: Final = (
+CONNECTION: Final = (
     "bootstrap_servers", "security_protocol", "sasl_mechanism", "sasl_plain_username", "sasl_plain_password",
     "ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_check_hostname", "client_id",
     "request_timeout_ms", "metadata_max_age_ms",
 )  # fmt: skip
+"""The options that say how to connect."""
 _SOURCE: Final = (
     "topic_pattern", "start", "until", "keying", "on_lost_offsets", "isolation_level", "session_timeout_ms",
     "heartbeat_interval_ms", "max_poll_interval_ms", "fetch_max_bytes", "max_partition_fetch_bytes",
@@ -178,7 +179,7 @@ class KafkaTarget:
 def source_options(connector: Connector, owner: str) -> KafkaSource:
     """What ``from kafka 'TOPIC, ...' (...)`` says; `owner` is for messages. Raises ConnectorError."""
     options = Options(owner, connector.options)
-    options.finish({*_CONNECTION, *_SOURCE})
+    options.finish({*CONNECTION, *_SOURCE})
     pattern = options.text("topic_pattern")
     topics = _topics(connector.target, owner)
     if bool(topics) == bool(pattern):
@@ -216,7 +217,7 @@ def source_options(connector: Connector, owner: str) -> KafkaSource:
 def target_options(connector: Connector, owner: str) -> KafkaTarget:
     """What ``to kafka 'TOPIC' (...)`` says; `owner` is for messages. Raises ConnectorError."""
     options = Options(owner, connector.options)
-    options.finish({*_CONNECTION, *_SINK})
+    options.finish({*CONNECTION, *_SINK})
     topics = _topics(connector.target, owner)
     if len(topics) != 1:
         raise ConnectorError(f"{owner}: name one topic to write to, such as to kafka 'alerts'")

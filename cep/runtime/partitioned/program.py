@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ostinato.cep.connectors.base import ConnectorError
+from ostinato.cep.connectors.factory import KAFKA
 from ostinato.cep.connectors.kafka.options import KafkaTarget, source_options, target_options
 from ostinato.cep.runtime.partitioned.rekey import Rekeyed
 from ostinato.cep.runtime.partitioned.setup import INTERVAL_MS, KEY_GROUPS, LostSnapshot, Setup, routes_of
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from ostinato.cep.runtime.job import Definition
     from ostinato.cep.runtime.partitioned.snapshots import Stores
     from ostinato.cep.runtime.plan import Plan
-
-KAFKA = "kafka"
 
 
 def has_topics(outputs: Sequence[OutputDecl]) -> bool:
