@@ -34,7 +34,7 @@ from ostinato.cep.connectors.faust import matches, state_table
 SETTINGS = json.loads(os.environ["SETTINGS"])
 app = faust.App(
     SETTINGS["id"], broker="kafka://" + SETTINGS["servers"], store=SETTINGS["store"], datadir=SETTINGS["datadir"],
-    broker_session_timeout=2.5, broker_heartbeat_interval=0.5, broker_commit_interval=0.5,
+    broker_session_timeout=2.5, broker_heartbeat_interval=0.5, broker_commit_interval=0.05,
     stream_wait_empty=SETTINGS["wait_empty"],
 )
 logins = app.topic(SETTINGS["logins"], value_serializer="raw")
@@ -270,7 +270,7 @@ def test_what_is_no_match_is_told_too(workers: Workers) -> None:
     assert [json.loads(said["value"])["user"] for said in workers.said("late")] == ["late"]
     bad = workers.said("bad")
     assert [said["value"] for said in bad] == ['{"user": "second", "ts": "soon"}', None]
-    assert bad[0]["more"] == ['column ts: expected BIGINT, found text "soon"']
+    assert bad[0]["more"] == ['column ts: expected TIMESTAMP in ms, found text "soon"']
     assert bad[1]["more"] == ["the value is null"]
     assert workers.said("timeout")[0]["value"]["user"] == "fourth"
     assert workers.said("counts")[-1] == {"kind": "counts", "late": 1, "bad": 2}
