@@ -134,7 +134,7 @@ def test_standard_output_in_a_pipe_is_json(capfd: pytest.CaptureFixture[str], mo
 @pytest.mark.parametrize(
     ("connector", "message"),
     [
-        (Connector("kafka", "a"), "output alerts: there is no connector 'kafka' to write to"),
+        (Connector("pulsar", "a"), "output alerts: there is no connector 'pulsar' to write to"),
         (Connector("file", "{tmp}/a", "csv", (("headr", False),)), "no option 'headr'; did you mean `header`?"),
         (Connector("file", "{tmp}/a", "text"), "output alerts: text cannot be written"),
     ],
