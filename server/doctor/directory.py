@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import statistics
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +17,7 @@ from typing import Final
 from ostinato.server.console import size
 from ostinato.server.doctor.findings import Check, Finding, error, note, ok, span, warning
 from ostinato.server.doctor.job import Job
+from ostinato.server.doctor.reach import TIMEOUT_SECONDS
 from ostinato.state.errors import SnapshotError, StoreError
 from ostinato.state.stores.directory import LOCK, DirectoryStore
 from ostinato.state.stores.process import Owner
@@ -84,9 +86,22 @@ class DirectoryFacts:
     held: tuple[Held, ...] = ()
 
 
-def gather(job: Job, path: Path) -> DirectoryFacts:
-    """The facts of a directory; it is not made where there is none."""
+def gather(job: Job, path: Path, seconds: float = TIMEOUT_SECONDS) -> DirectoryFacts:
+    """The facts of a directory; it is not made where there is none. `seconds`: no longer is waited for it."""
     path = path.expanduser().absolute()
+    found: list[DirectoryFacts] = []
+
+    def look() -> None:
+        found.append(_gather(job, path))
+
+    # a network file system whose server is away answers never, and nothing else can put an end to that
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return found[0] if found else DirectoryFacts(job, path, trouble=f"no answer within {seconds:g} s")
+
+
+def _gather(job: Job, path: Path) -> DirectoryFacts:
     nearest = next(folder for folder in (path, *path.parents) if folder.exists())
     facts = DirectoryFacts(job, path, path.exists())
     if not nearest.is_dir():
@@ -167,7 +182,7 @@ def writable(facts: DirectoryFacts) -> Iterator[Finding]:
             _subject(facts),
             f"cannot be {'written to' if facts.exists else 'made'}: {facts.trouble}",
             "no checkpoint can be taken",
-            f"make it this user's (chown {os.getuid()} ...), or choose another one",
+            f"make it this user's (chown {os.getuid()} ...), look after its disk or mount, or choose another one",
         )
     else:
         yield ok(_subject(facts), "is there and can be written to" if facts.exists else "can be made")

@@ -151,6 +151,52 @@ def test_a_transaction_that_hangs_is_found(kafka: Kafka) -> None:
     assert found_in(facts_of(job), "kafka.hanging") == []
 
 
+def test_a_job_that_runs_is_not_disturbed(kafka: Kafka) -> None:
+    """It is asked for its own transactional id and group, while it has a transaction open and is a member."""
+    logins, alerts = (kafka.create_topic(kafka.unique(name)) for name in ("logins", "alerts"))
+    group = kafka.unique("group")
+    kafka.produce(logins, [("k", "v")])
+    job = job_at(kafka, [logins], alerts, group)
+
+    async def look() -> tuple[KafkaFacts, set[int]]:
+        from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+        consumer = AIOKafkaConsumer(
+            logins,
+            bootstrap_servers=kafka.servers,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+        )
+        producer = AIOKafkaProducer(bootstrap_servers=kafka.servers, transactional_id=f"ostinato.{group}.0")
+        await consumer.start()
+        try:
+            await producer.start()
+            try:
+                await consumer.getone()
+                generations = {consumer._coordinator.generation}
+                await producer.begin_transaction()
+                await producer.send_and_wait(alerts, b"match", partition=0)
+                facts = await asyncio.to_thread(facts_of, job)
+                await producer.send_offsets_to_transaction({TopicPartition(logins, 0): 1}, group)
+                await producer.commit_transaction()
+                await asyncio.to_thread(facts_of, job)
+                generations.add(consumer._coordinator.generation)
+                return facts, generations
+            finally:
+                await producer.stop()
+        finally:
+            await consumer.stop()
+
+    facts, generations = asyncio.run(look())
+    assert [each.id for each in facts.topics[alerts].partitions[0].open] == [f"ostinato.{group}.0"]
+    assert found_in(facts, "kafka.allowed") == []
+    assert len(generations) == 1
+    assert [record.value for record in kafka.read(alerts, until=kafka.end_offsets(alerts))] == [b"match"]
+    assert kafka.committed(group)[logins, 0][0] == 1
+    assert [part.committed for part in facts_of(job).topics[logins].partitions] == [1]
+
+
 def test_without_a_program_all_topics_are_searched_for_transactions(kafka: Kafka) -> None:
     topic = kafka.create_topic(kafka.unique("any"))
     facts = gather(Job(), Connection(kafka.servers))

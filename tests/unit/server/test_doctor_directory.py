@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +70,21 @@ def test_a_file_in_its_place_is_seen(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_to_is_seen() -> None:
     assert gather(JOB, Path("/proc/self")).trouble
+
+
+def test_a_file_system_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def statvfs(path: object) -> os.statvfs_result:
+        answered.wait(10)
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    try:
+        (found,) = (each for each in wrong(gather(JOB, tmp_path, 0.1)) if each.check == "directory.writable")
+        assert "no answer within 0.1 s" in found.what
+    finally:
+        answered.set()
 
 
 def test_who_has_it_is_told(tmp_path: Path) -> None:
