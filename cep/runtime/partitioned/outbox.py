@@ -120,7 +120,11 @@ class Outbox:
         key: bytes | None = getattr(record, "key", None)
         value = record.raw
         # A record that is larger than may be written is cut: where it came from tells where the rest is.
-        room = max(0, self._dead_letters.max_request_size - _HEADER_BYTES - len(key or b""))
+        room = max(0, self._dead_letters.max_request_size - _HEADER_BYTES)
+        if key is not None and len(key) > room:
+            headers.append(("key-truncated-from", b"%d" % len(key)))
+            key = key[:room]
+        room -= len(key or b"")
         own: Sequence[tuple[str, bytes]] = getattr(record, "headers", ())
         if sum(len(name) + len(held or b"") + 10 for name, held in own) + len(value) < room:
             headers += [(f"source.{name}", held or b"") for name, held in own]
