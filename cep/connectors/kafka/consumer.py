@@ -14,6 +14,7 @@ from typing import Any, cast
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import consumer as consumer_module
 from aiokafka.consumer import fetcher as fetcher_module
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.record.memory_records import MemoryRecords
 
 from ostinato.cep.connectors.base import ConnectorError
@@ -116,11 +117,26 @@ class BulkConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         await self._start()
 
     async def getmany(
-        self, *partitions: TopicPartition, timeout_ms: int = 0
+        self, *partitions: TopicPartition, timeout_ms: int = 0, max_blocks: int | None = None
     ) -> dict[TopicPartition, list[RecordBlock]]:
         """Blocks of these partitions, of all that are assigned where none is named, as soon as there are any.
 
-        Waits `timeout_ms` at most. Raises SourceError, and what aiokafka raises.
+        Waits `timeout_ms` at most. `max_blocks` or fewer are given; what else there is waits as the broker sent it.
+        Raises SourceError, and what aiokafka raises.
         """
-        found = await super().getmany(*partitions, timeout_ms=timeout_ms)
+        # a block is to aiokafka what a record is
+        found = await super().getmany(*partitions, timeout_ms=timeout_ms, max_records=max_blocks)
         return cast("dict[TopicPartition, list[RecordBlock]]", found)
+
+    async def all_partitions(self) -> dict[str, set[int]]:
+        """The topics that can be seen, and their partitions, as they are now. Topics of Kafka's own are left out.
+
+        Asking so makes no topic, as asking for one by its name may. Raises KafkaConnectionError.
+        """
+        try:
+            cluster = await self._client.fetch_all_metadata()
+        except KafkaConnectionError:
+            raise
+        except KafkaError as error:
+            raise KafkaConnectionError(str(error)) from error
+        return {topic: set(cluster.partitions_for_topic(topic) or ()) for topic in cluster.topics()}

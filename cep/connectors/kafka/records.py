@@ -7,7 +7,7 @@ taken apart by kernels; older ones by aiokafka's own parser.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
@@ -40,6 +40,8 @@ _DAMAGE = {
 _COLUMNS = (
     "offset", "timestamp", "key_begin", "key_length", "value_begin", "value_length", "headers_begin", "headers_end",
 )  # fmt: skip
+_PLACES = frozenset({"key_begin", "value_begin", "headers_begin", "headers_end"})
+"""Columns that are places in the bytes."""
 
 
 @dataclass(slots=True, repr=False)
@@ -102,6 +104,25 @@ class RecordBlock:
         columns = [getattr(self, name)[rows:] for name in _COLUMNS]
         return _block(self.topic, self.partition, self.data, columns, max(offset, self.next_offset), size)
 
+    def parts(self, size: int) -> Iterator[RecordBlock]:
+        """The block in pieces of about so many bytes, each with its own part of them; reading goes on behind each."""
+        first = 0
+        while True:
+            begin = int(self.key_begin[first]) if first < len(self) else 0
+            rows = int(np.searchsorted(self.headers_end, begin + size, side="right"))
+            last = min(max(rows, first + 1), len(self))
+            if first == 0 and last == len(self):
+                yield self
+                return
+            data = self.data[begin : int(self.headers_end[last - 1]) + SLACK]
+            columns = [getattr(self, name)[first:last] - (begin if name in _PLACES else 0) for name in _COLUMNS]
+            following = self.next_offset if last == len(self) else int(self.offset[last])
+            held = len(data) - SLACK
+            yield _block(self.topic, self.partition, data, columns, following, held)
+            first = last
+            if first == len(self):
+                return
+
     def key(self, row: int) -> bytes | None:
         """The key of a record."""
         return self._cut(self.key_begin[row], self.key_length[row])
@@ -141,13 +162,26 @@ def concat(blocks: Sequence[RecordBlock]) -> RecordBlock:
     base = np.cumsum([0, *(len(block.data) for block in blocks)])
     columns = []
     for name in _COLUMNS:
-        moved = name not in ("offset", "timestamp", "key_length", "value_length")
-        parts = [getattr(block, name) + (base[i] if moved else 0) for i, block in enumerate(blocks)]
+        parts = [getattr(block, name) + (base[i] if name in _PLACES else 0) for i, block in enumerate(blocks)]
         columns.append(np.concatenate(parts))
     data = np.concatenate([block.data for block in blocks])
     first, last = blocks[0], blocks[-1]
     size = sum(block.size for block in blocks)
     return _block(first.topic, first.partition, data, columns, last.next_offset, size)
+
+
+def pack_block(block: RecordBlock) -> tuple[dict[str, Any], list[memoryview]]:
+    """A block as plain values and bytes, to be sent elsewhere."""
+    head = {"topic": block.topic, "partition": block.partition, "next": block.next_offset, "records": len(block)}
+    columns = np.stack([getattr(block, name) for name in _COLUMNS])
+    return head, [columns.reshape(-1).view(np.uint8).data, block.data.data]
+
+
+def unpack_block(head: Mapping[str, Any], data: Bytes, size: int) -> RecordBlock:
+    """The block that `pack_block` was given; it looks at `data`, all of its bytes. `size` is the block's."""
+    end = 8 * len(_COLUMNS) * head["records"]
+    columns = data[:end].view(np.int64).reshape(len(_COLUMNS), -1)
+    return _block(head["topic"], head["partition"], data[end:], columns, head["next"], size)
 
 
 def take_apart(

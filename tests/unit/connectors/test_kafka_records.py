@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from aiokafka.structs import TopicPartition
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ostinato.cep.connectors.base import SLACK, SourceError
+from ostinato.cep.connectors.base import SLACK, Chunk, SourceError
 from ostinato.cep.connectors.kafka.options import Isolation
 from ostinato.cep.connectors.kafka.records import RecordBlock, concat, take_apart
+from ostinato.cep.runtime.packing import pack_chunk, unpack_chunk
 from tests.kafka_batches import CODECS, Made, Record, batch, block, mark, sealed
 
 
@@ -281,6 +283,32 @@ def test_blocks_of_a_partition_as_one() -> None:
     assert rows(both) == rows(first) + rows(second)
     assert (both.next_offset, both.size) == (31, first.size + second.size)
     assert concat([first]) is first
+
+
+@pytest.mark.parametrize("size", [1, 60, 200, 10_000])
+def test_a_block_in_parts(size: int) -> None:
+    made = [Record(b"v" * n, b"k%d" % n, (("h", b"x" * n),), step=1 + n % 2) for n in range(40)]
+    whole = take_apart("t", 0, batch(made, 5, removed_behind=3).data, 5, None, "read_committed")
+    parts = list(whole.parts(size))
+    assert [row for part in parts for row in rows(part)] == rows(whole)
+    assert parts[-1].next_offset == whole.next_offset
+    for part, following in pairwise(parts):
+        assert part.next_offset == following.offset[0]
+    assert all(len(part.data) <= max(size, 120) + SLACK for part in parts[:-1])
+    assert sum(len(part.data) - SLACK for part in parts) <= len(whole.data)
+    assert (len(parts) == 1) == (size == 10_000)
+    nothing = RecordBlock.empty("t", 0, 9)
+    assert list(nothing.parts(size)) == [nothing]
+
+
+def test_a_block_through_a_pipe() -> None:
+    for sent in (block(Record(b"a", b"k", (("h", b"x"),)), Record(None), base=20), RecordBlock.empty("t", 0, 9)):
+        head, pieces = pack_chunk(Chunk(sent, sent.size, split=4, source="t/0"))
+        came = unpack_chunk(head, memoryview(bytearray().join(pieces)))
+        assert (came.split, came.source, came.size) == (4, "t/0", sent.size)
+        assert rows(came.data) == rows(sent)
+        assert (came.data.topic, came.data.partition) == (sent.topic, sent.partition)
+        assert (came.data.next_offset, came.data.size) == (sent.next_offset, sent.size)
 
 
 def test_a_header_name_that_is_no_text() -> None:
