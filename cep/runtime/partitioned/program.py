@@ -97,7 +97,7 @@ def setup_of(
         if source.pattern is not None:
             raise ConnectorError(f"stream {stream.name}: name the topics that are to be rekeyed, instead of a pattern")
         through = f"{job}.{stream.name}.rekey"
-        rekeyed.append(Rekeyed(number, source.topics, through))
+        rekeyed.append(Rekeyed(number, source.topics, through, stream.time.idle_ms))
         originals.append(source)
         read.append(replace(source, topics=(through,), keying="trust", start="earliest", on_lost_offsets="fail"))
     routed = [topic for each in rekeyed for topic in each.topics]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -56,11 +56,13 @@ class Rekeyed:
         source: its number in the plan.
         topics: those that the routers read, in the order in which they are numbered.
         through: the job's own topic.
+        idle_ms: silence after which a partition of `topics` holds nobody back; see `TimePolicy`.
     """
 
     source: int
     topics: tuple[str, ...]
     through: str
+    idle_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,8 @@ class Router:
         self._splits = splits
         for each, own in zip(setup.rekeyed, splits, strict=True):
             stream = setup.streams[each.source]
-            time = WatermarkGenerator(TimePolicy.of(stream.time), now)
+            # in the plan it has none: whoever reads what is written here goes by the marks
+            time = WatermarkGenerator(TimePolicy.of(replace(stream.time, idle_ms=each.idle_ms)), now)
             for split in own.values():
                 time.add_split(split, now)
             self.intakes.append(Intake(stream, decoder_for(stream, frozenset()), time))

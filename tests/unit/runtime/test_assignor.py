@@ -62,7 +62,9 @@ def cluster(**topics: int) -> ClusterMetadata:
     return found
 
 
-def dealt_to(members: Mapping[str, set[int]], topics: Sequence[str], known: ClusterMetadata) -> dict[str, list[object]]:
+def dealt_to(
+    members: Mapping[str, set[int]], topics: Sequence[str], known: ClusterMetadata
+) -> dict[str, list[tuple[str, list[int]]]]:
     said = {name: make_assignor(owned).metadata(topics) for name, owned in members.items()}
     answer = make_assignor(set()).assign(known, said)
     return {name: sorted(each.assignment) for name, each in answer.items()}
