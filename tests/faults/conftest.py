@@ -12,8 +12,11 @@ import pytest
 from ostinato.server import exits
 from tests.faults.checker import Faults, Row, check, read_outputs
 from tests.faults.driver import Job, Running, eventually
+from tests.faults.kafka_driver import Between, Options
+from tests.faults.kafka_workload import lay_out_offline, rows_of
 from tests.faults.matrix import PROPERTY, as_text, entry, matrix
 from tests.faults.workload import KEYS, Feeder, Shape, events_of, lay_out
+from tests.kafka_clients import Kafka
 
 Reference = Callable[[Shape], Mapping[str, Sequence[Row]]]
 MakeJob = Callable[..., Job]
@@ -26,6 +29,8 @@ class Trial:
         self._reference = reference
         self.fault = self.where = ""
         self.faults: Faults | None = None
+        self.recovery: float | None = None
+        """Seconds after the last fault, where that was measured."""
 
     def on(self, fault: str, where: str) -> None:
         """What is done, and to what."""
@@ -35,6 +40,13 @@ class Trial:
         """The output of the job in a folder must be what an undisturbed one gives for input of this shape."""
         self.faults = check(self._reference(shape), read_outputs(folder / "out"), KEYS)
         assert not self.faults, f"{self.fault}, {self.where}:\n{self.faults}"
+
+    def judge_topics(self, job: Between, *, dead_letters: int = 0) -> None:
+        """The same of a job between topics, and of how soon it had recovered."""
+        self.recovery = job.recovered
+        self.faults = job.judge(dead_letters=dead_letters)
+        assert not self.faults, f"{self.fault}, {self.where}:\n{self.faults}\nThe job said:\n{job.said}"
+        assert job.ended, f"it has never come to the end; it said:\n{job.said}"
 
     def held(self) -> None:
         """The job did what it should, and there is no output to judge."""
@@ -135,13 +147,54 @@ def start_live(tmp_path: Path, make_job: MakeJob, reference: Reference) -> Itera
         live.feeder.close()
 
 
+@pytest.fixture(scope="session")
+def topic_reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """The rows that the patterns between topics give over a file."""
+    known: dict[Shape, Mapping[str, Sequence[Row]]] = {}
+
+    def rows(shape: Shape) -> Mapping[str, Sequence[Row]]:
+        if shape not in known:
+            folder = tmp_path_factory.mktemp("reference") / "job"
+            lay_out_offline(folder, shape)
+            job = Job(folder)
+            try:
+                running = job.start()
+                assert running.wait() == 0, running.said
+            finally:
+                job.close()
+            known[shape] = rows_of(folder)
+            assert all(known[shape].values()), "a stream is empty: then nothing can be missed in it"
+        return known[shape]
+
+    return rows
+
+
+StartBetween = Callable[..., Between]
+
+
+@pytest.fixture
+def between_topics(tmp_path: Path, topic_reference: Reference) -> Iterator[StartBetween]:
+    """Makes jobs between topics of a Kafka, whose input begins to be written; the test starts them."""
+    jobs: list[Between] = []
+
+    def make(kafka: Kafka, shape: Shape, options: Options | None = None) -> Between:
+        job = Between(tmp_path / f"job-{len(jobs)}", kafka, shape, topic_reference(shape), options or Options())
+        jobs.append(job)
+        job.feeder.start()
+        return job
+
+    yield make
+    for job in jobs:
+        job.close()
+
+
 @pytest.fixture
 def trial(request: pytest.FixtureRequest, reference: Reference) -> Iterator[Trial]:
     """A line of the matrix; a test that never comes to judge is counted as failed there."""
     tried = Trial(reference)
     yield tried
     if tried.fault:
-        request.node.user_properties.append((PROPERTY, entry(tried.fault, tried.where, tried.faults)))
+        request.node.user_properties.append((PROPERTY, entry(tried.fault, tried.where, tried.faults, tried.recovery)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 from tests.faults.checker import Faults
 
@@ -16,25 +17,29 @@ KINDS = tuple(Faults().counts)
 
 @dataclass(slots=True)
 class Line:
-    """One fault at one place. `failed`: runs that did not even come to be judged."""
+    """One fault at one place. `failed`: runs that did not even come to be judged; `recoveries`: seconds, of those runs
+    that measured it."""
 
     runs: int = 0
     failed: int = 0
+    recoveries: list[float] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
 
 
-def entry(fault: str, where: str, faults: Faults | None) -> str:
-    """One run, as a report carries it; None: it has not been judged."""
-    return json.dumps([fault, where, None if faults is None else faults.counts])
+def entry(fault: str, where: str, faults: Faults | None, recovery: float | None = None) -> str:
+    """One run, as a report carries it; None: it has not been judged, or not measured."""
+    return json.dumps([fault, where, None if faults is None else faults.counts, recovery])
 
 
 def matrix(entries: Iterable[str]) -> Mapping[tuple[str, str], Line]:
     """All runs together, in the order in which the faults were first tried."""
     lines: dict[tuple[str, str], Line] = {}
     for text in entries:
-        fault, where, counts = json.loads(text)
+        fault, where, counts, recovery = json.loads(text)
         line = lines.setdefault((fault, where), Line())
         line.runs += 1
+        if recovery is not None:
+            line.recoveries.append(recovery)
         if counts is None:
             line.failed += 1
         else:
@@ -44,14 +49,16 @@ def matrix(entries: Iterable[str]) -> Mapping[tuple[str, str], Line]:
 
 
 def as_text(lines: Mapping[tuple[str, str], Line]) -> list[str]:
-    """A table to print."""
-    head = ("fault", "where", "runs", "failed", *KINDS)
+    """A table to print; its last column has the median and the largest time of recovery, seconds."""
+    head = ("fault", "where", "runs", "failed", *KINDS, "recovery")
     rows: list[Sequence[str]] = [head]
     for (fault, where), line in sorted(lines.items()):
-        rows.append((fault, where, str(line.runs), str(line.failed), *(str(line.counts[kind]) for kind in KINDS)))
+        counts = (str(line.counts[kind]) for kind in KINDS)
+        rows.append((fault, where, str(line.runs), str(line.failed), *counts, _recovery(line.recoveries)))
     total = [sum(line.counts[kind] for line in lines.values()) for kind in KINDS]
     runs, failed = sum(line.runs for line in lines.values()), sum(line.failed for line in lines.values())
-    rows.append(("in all", "", str(runs), str(failed), *map(str, total)))
+    recoveries = [seconds for line in lines.values() for seconds in line.recoveries]
+    rows.append(("in all", "", str(runs), str(failed), *map(str, total), _recovery(recoveries)))
     widths = [max(len(row[n]) for row in rows) for n in range(len(head))]
     return [
         "  ".join(
@@ -60,3 +67,7 @@ def as_text(lines: Mapping[tuple[str, str], Line]) -> list[str]:
         )
         for row in rows
     ]
+
+
+def _recovery(seconds: Sequence[float]) -> str:
+    return f"{median(seconds):.1f}/{max(seconds):.1f}" if seconds else "-"

@@ -105,13 +105,13 @@ def test_only_published_files_are_read(tmp_path: Path) -> None:
 
 def test_the_matrix_adds_up_runs() -> None:
     entries = [
-        entry("SIGKILL", "worker", Faults()),
-        entry("SIGKILL", "worker", Faults(lost=["a", "b"])),
+        entry("SIGKILL", "worker", Faults(), 0.5),
+        entry("SIGKILL", "worker", Faults(lost=["a", "b"]), 2),
         entry("SIGKILL", "supervisor", None),
     ]
     assert [line.split() for line in as_text(matrix(entries))] == [
-        ["fault", "where", "runs", "failed", "lost", "duplicated", "phantom", "reordered", "torn"],
-        ["SIGKILL", "supervisor", "1", "1", "0", "0", "0", "0", "0"],
-        ["SIGKILL", "worker", "2", "0", "2", "0", "0", "0", "0"],
-        ["in", "all", "3", "1", "2", "0", "0", "0", "0"],
+        ["fault", "where", "runs", "failed", "lost", "duplicated", "phantom", "reordered", "torn", "recovery"],
+        ["SIGKILL", "supervisor", "1", "1", "0", "0", "0", "0", "0", "-"],
+        ["SIGKILL", "worker", "2", "0", "2", "0", "0", "0", "0", "1.2/2.0"],
+        ["in", "all", "3", "1", "2", "0", "0", "0", "0", "1.2/2.0"],
     ]
