@@ -1,4 +1,4 @@
-"""What routers write to a topic of the job's own, and how it is read there: as if it had been read where it came from."""
+"""What routers write to a topic of the job's own, and how it is read there: as if where it came from."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_mark_is_written_only_where_something_has_changed() -> None:
 def test_idleness_is_told_and_taken_back() -> None:
     """Protects: a router's partition that falls silent holds nobody back; one that speaks again does.
 
-    Seen to fail when routers had the plan's time, in which a stream that is rekeyed has no idleness: none was ever told.
+    Seen to fail when routers had the plan's time, in which a rekeyed stream has no idleness: none was ever told.
     """
     routing = Routing()
     routing.route(block(event("ann", 1), topic="logins", partition=0))
