@@ -33,9 +33,10 @@ async def make(servers: str, topics: Sequence[str], partitions: int) -> None:
 async def write(servers: str, topic: str, key: str) -> None:
     """Each line of standard input becomes a record, whose key is the text of one of its members."""
     async with AIOKafkaProducer(bootstrap_servers=servers, linger_ms=5, enable_idempotence=True) as producer:
-        sent = []
-        for line in sys.stdin.buffer:
-            sent.append(await producer.send(topic, line.rstrip(b"\n"), str(orjson.loads(line)[key]).encode()))
+        sent = [
+            await producer.send(topic, line.rstrip(b"\n"), str(orjson.loads(line)[key]).encode())
+            for line in sys.stdin.buffer
+        ]
         await asyncio.gather(*sent)
     print(f"{len(sent):,} records written to {topic}", file=sys.stderr)
 
