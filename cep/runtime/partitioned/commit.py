@@ -55,7 +55,7 @@ async def commit(producer: Producer, snapshots: Snapshots | NoSnapshots, thread:
     loop = asyncio.get_running_loop()
     reached("txn.cut")
     # 1 and 2: both at the same time, and both before 3
-    writing = asyncio.wrap_future(thread.submit(snapshots.write, at.cut), loop=loop)
+    writing = asyncio.wrap_future(thread.submit(_write, snapshots, at.cut), loop=loop)
     try:
         await producer.drain()
     except BaseException:
@@ -70,6 +70,13 @@ async def commit(producer: Producer, snapshots: Snapshots | NoSnapshots, thread:
     offsets = {(topic, at.partition): (offset, kept) for topic, offset in at.next.items()}
     await producer.commit(offsets, steps=reached)
     reached("txn.committed")
+    return written
+
+
+def _write(snapshots: Snapshots | NoSnapshots, cut: Cut) -> Written:
+    """Step 2; blocks."""
+    written = snapshots.write(cut)
+    reached("txn.snapshot")
     return written
 
 

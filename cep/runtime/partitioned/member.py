@@ -352,12 +352,16 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         own = {each.through for each in self._setup.rekeyed}
         existing = set(await self._admin.list_topics())
         others = {topic for source in self._setup.sources for topic in source.topics} - own
-        wanted = sorted((others or self._setup.routed_topics) & existing)
-        counts = [len(each["partitions"]) for each in await self._admin.describe_topics(wanted)] if wanted else []
+        models = sorted((others or self._setup.routed_topics) & existing)
+        if not models or own <= existing:
+            return
+        described = [each["partitions"] for each in await self._admin.describe_topics(models)]
+        partitions = max(len(each) for each in described)
+        copies = max(len(each["replicas"]) for topic in described for each in topic)
         for topic in sorted(own - existing):
             with suppress(TopicAlreadyExistsError):
-                await self._admin.create_topics([NewTopic(topic, max(counts, default=1), -1)])
-            self._announce(f"topic {topic} is made, with {max(counts, default=1)} partitions")
+                await self._admin.create_topics([NewTopic(topic, partitions, copies)])
+            self._announce(f"topic {topic} is made: {partitions} partitions, {copies} copies of each")
 
     async def _check_topics(self) -> None:
         """Raise where topics are missing, or do not go together."""
