@@ -115,7 +115,7 @@ def test_records_are_read_as_they_were(logins: Sequence[Record], trades: Sequenc
             assert origin.block.next_offset == rows[-1][0] + 1  # type: ignore[operator]
             seen[origin.place] += rows
             for row in rows:
-                where.setdefault(row[3].split(b'"')[3], set()).add(partition)  # type: ignore[union-attr, attr-defined]
+                where.setdefault(row[3].split(b'"')[3], set()).add(partition)  # type: ignore[attr-defined]
     for place, found in blocks.items():
         assert sorted(seen[place], key=lambda row: row[0]) == content(found)  # type: ignore[return-value, arg-type]
     assert all(partitions == {partition_of(key, 3)} for key, partitions in where.items())
