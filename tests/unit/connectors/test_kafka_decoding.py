@@ -227,6 +227,13 @@ def test_metadata_that_cannot_be_used() -> None:
     ]
 
 
+def test_a_key_that_is_cut_off_is_no_text() -> None:
+    """What follows it would make a character of it: the length of a value of 64 bytes begins with 0x80."""
+    value = b"{" + b" " * 62 + b"}"
+    rows, bad = decode("k string from metadata 'key'", Record(value, b"\xc3"), clause="processing time")
+    assert (rows, bad[0].reason) == ([], "column k: metadata 'key' is not UTF-8")
+
+
 def verify(columns: str, value: bytes, key: bytes | None, keying: Keying = "verify") -> str | None:
     """What is wrong with a record's key."""
     _, bad = decode(columns, Record(value, key), clause="processing time", keying=keying)
