@@ -15,8 +15,10 @@ from ostinato.cep.connectors.kafka import consumer as module
 from ostinato.cep.connectors.kafka import records
 from ostinato.cep.connectors.kafka.consumer import BulkConsumer
 from ostinato.cep.connectors.kafka.records import RecordBlock
+from tests.faults.driver import eventually
 from tests.kafka_batches import CODECS
 from tests.kafka_clients import Given, Isolation, Kafka
+from tests.kafka_services import KafkaBrokers
 
 Row = tuple[str, int, int, int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]
 
@@ -118,6 +120,22 @@ def test_a_transaction_that_was_aborted_moves_the_position(kafka: Kafka) -> None
 
     (block,) = asyncio.run(ask())
     assert (len(block), block.next_offset) == (0, 2)
+
+
+def test_a_topic_that_was_compacted(kafka_brokers: KafkaBrokers) -> None:
+    """Offsets have gaps within batches, between them, and at their ends."""
+    broker = kafka_brokers({"log.cleaner.backoff.ms": "200", "log.segment.delete.delay.ms": "0"})
+    config = {"cleanup.policy": "compact", "segment.ms": "100", "min.cleanable.dirty.ratio": "0.01"}
+    topic = broker.create_topic("compacted", config=config)
+    kafka_partitions[topic] = range(1)
+    for n in range(6):
+        broker.produce(topic, [(b"k%d" % (i % (7 + n)), b"%d %d" % (n, i)) for i in range(30)])
+        time.sleep(0.2)
+    eventually(lambda: len(broker.read(topic)) < 100, "the topic to be compacted")
+    ours, our_places = asyncio.run(read_all(broker, topic, True, "read_committed"))
+    theirs, places = asyncio.run(read_all(broker, topic, False, "read_committed"))
+    assert ours == theirs
+    assert our_places == places == {0: 180}
 
 
 def test_pauses_and_seeks(kafka: Kafka) -> None:
