@@ -139,7 +139,7 @@ def decoder_for(stream: Stream, columns: frozenset[str] | None = None, *, by_par
 def check_source(stream: Stream) -> None:
     """Raise ConnectorError for whatever is wrong in a stream's declared source, without touching files or a network."""
     if _is_kafka(stream):
-        decoder_for(stream)
+        decoder_for(stream, by_partition=True)
         return
     _, form, options = _declared(stream)
     _place(stream.source or Connector("stdin"), None, f"stream {stream.name}")

@@ -17,6 +17,7 @@ from ostinato.cep.connectors.base import Chunk, ConnectorError, SourceError
 from ostinato.cep.connectors.csv_lines import CsvLines
 from ostinato.cep.connectors.factory import check_source, decoder_for, sink_for, source_for
 from ostinato.cep.connectors.json_lines import JsonLines
+from ostinato.cep.connectors.kafka import options as kafka_options
 from ostinato.cep.connectors.parquet import ParquetColumns
 from ostinato.cep.connectors.templates import NAMES
 from ostinato.cep.connectors.text_lines import TextLines
@@ -93,6 +94,12 @@ def test_formats_have_names(form: str, decoder: type) -> None:
         (Connector("file", "a", "json", (("year", "x"),)), "option 'year' must be a whole number, not 'x'"),
         (Connector("file", "a", "text", (("on_mismatch", "x"),)), "must be 'skip' or 'error', not 'x'"),
         (Connector("file", "a", "csv", (("delimiter", ",,"),)), "must be different single ASCII characters"),
+        (Connector("kafak", "a"), "there is no connector 'kafak' to read from; did you mean `kafka`?"),
+        (Connector("kafka"), "stream logins: name topics, from kafka 'logins', or give option topic_pattern"),
+        (Connector("kafka", "a", None, (("strat", "latest"),)), "no option 'strat'; did you mean `start`?"),
+        (Connector("kafka", "a", None, (("follow", True),)), "stream logins has no option 'follow'"),
+        (Connector("kafka", "a", None, (("year", "x"),)), "option 'year' must be a whole number, not 'x'"),
+        (Connector("kafka", "a", "avro"), "stream logins: format avro is not there yet for Kafka"),
     ],
 )
 def test_a_wrong_declaration_is_said_without_touching_a_file(connector: Connector, message: str) -> None:
@@ -106,6 +113,7 @@ def test_the_page_on_connectors_knows_every_template_and_option() -> None:
     words = set(re.findall(r"\w+", page))
     assert set(NAMES) <= words
     assert {"follow", "start", "chunk_bytes", "max_record_bytes", "year", "on_mismatch", "null", "append"} <= words
+    assert {*kafka_options.CONNECTION, *kafka_options._SOURCE} <= words
 
 
 def batch() -> Batch:
