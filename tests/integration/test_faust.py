@@ -34,7 +34,7 @@ from ostinato.cep.connectors.faust import matches, state_table
 SETTINGS = json.loads(os.environ["SETTINGS"])
 app = faust.App(
     SETTINGS["id"], broker="kafka://" + SETTINGS["servers"], store=SETTINGS["store"], datadir=SETTINGS["datadir"],
-    broker_session_timeout=2.5, broker_heartbeat_interval=0.5, broker_commit_interval=0.05,
+    broker_session_timeout=6.0, broker_heartbeat_interval=0.5, broker_commit_interval=0.05,
     stream_wait_empty=SETTINGS["wait_empty"],
 )
 logins = app.topic(SETTINGS["logins"], value_serializer="raw")
@@ -211,15 +211,15 @@ def workers(kafka: Kafka, tmp_path: Path) -> Iterator[Workers]:
         yield Workers(kafka, tmp_path, stack)
 
 
-@pytest.mark.parametrize("store", ["memory://", "rocksdb://"])
-def test_no_match_is_lost_when_a_worker_is_killed(workers: Workers, store: str) -> None:
+@pytest.mark.parametrize(("store", "lives"), [("memory://", 2), ("rocksdb://", 1)])
+def test_no_match_is_lost_when_a_worker_is_killed(workers: Workers, store: str, lives: int) -> None:
     """With events acknowledged before their state is written, matches are lost; with the offset in the journal not
     minded, there are matches of events that were counted twice."""
     events = logins(6_000, users=40)
     wanted = expected(events)
     workers.send(events)
     workers.send_end(61_000)
-    for life in range(2):
+    for life in range(lives):
         before = len(workers.matches())
         worker = workers.start(store=store, seconds_a_match=0.01)
         workers.wait(lambda: len(workers.matches()) > before + 60)  # noqa: B023 - called at once
@@ -274,3 +274,34 @@ def test_what_is_no_match_is_told_too(workers: Workers) -> None:
     assert bad[1]["more"] == ["the value is null"]
     assert workers.said("timeout")[0]["value"]["user"] == "fourth"
     assert workers.said("counts")[-1] == {"kind": "counts", "late": 1, "bad": 2}
+
+
+def test_the_example(kafka: Kafka, tmp_path: Path) -> None:
+    """As its README says."""
+    folder = Path(__file__).parents[2] / "examples" / "faust"
+    environment = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": kafka.servers}
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("logins.py", "topics")
+    command = [sys.executable, "app.py", "--datadir", str(tmp_path / "data"), "worker", "-l", "info", "--without-web"]
+    with (tmp_path / "log").open("wb") as log, ExitStack() as stack:
+        worker = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+        stack.callback(_end, worker)
+        assert run("logins.py", "send") == "sent 12 logins\n"
+        until = time.monotonic() + 30
+        while len(alerts := kafka.read("faust-alerts")) < 3 and time.monotonic() < until:
+            time.sleep(0.1)
+        assert {record.key for record in alerts} == {b"ann", b"bob", b"cleo"}, (tmp_path / "log").read_text()
+        assert all(dict(record.headers)["match-id"] for record in alerts)
+        shown = [json.loads(line) for line in run("logins.py", "alerts").splitlines()]
+        assert sorted((each["user"], each["failures"], each["ip"]) for each in shown) == [
+            (user, 3, "10.0.0.7") for user in ("ann", "bob", "cleo")
+        ]
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0

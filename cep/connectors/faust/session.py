@@ -1,14 +1,16 @@
 """The way of a stream's events through a pattern: batches in, rows out, state written, events acknowledged.
 
 One *round*:
-    1. whatever the stream has ready is taken, some hundred events at most; nothing is waited for
+    1. whatever the stream has ready is taken, some hundred events at most: at once when it was quiet, and with a wait
+       of milliseconds for more while events keep coming
     2. the events of each partition go through its operator
     3. rows are given, one after the other, to the agent, which does with them what it will
     4. when it asks for more: where nothing more is ready, or enough time has passed, state is written:
        a. what the agent has sent by the app's producer is flushed: state must not know of matches that nobody got
        b. the journals of the changed partitions go to the table, and Kafka has confirmed them
-       c. the events so far are acknowledged, which lets Faust commit their offsets
-       d. the rows of the changed keys go to the table
+       c. the rows of the changed keys go to the table; the next round begins meanwhile
+       d. when those are confirmed too, the events are acknowledged, which lets Faust commit their offsets, and give up
+          the partition
 A crash before (b) is done leaves the state before, and the events are gone over again: matches since then come twice.
 After it the offset in the journal says which of the events that come again are in the state; they are passed over.
 """
@@ -36,10 +38,17 @@ logger = logging.getLogger("ostinato.faust")
 
 BATCH_EVENTS = 512
 """At most so many events go through the operator together: enough to pay for the calls, and little delay."""
+_LINGERS = 4
+"""While events keep coming, so many times as long as the last batch took is waited for more of them: Faust hands them
+over one by one, in more time than they take here when they are many."""
+_LINGER_SECONDS = 0.02
+"""But not for longer than this; and an event that comes after such a pause goes through at once."""
 WRITE_SECONDS = 0.25
 """State is written so often while events keep coming: that long ago is what comes twice after a crash."""
 _PAUSE_SECONDS = 0.02
 """The least time between two writes, also where nothing more is ready."""
+_PAUSES = 6
+"""So many times as long as the last write took is nothing written: events that keep coming are more at a time then."""
 _BYTES_A_SECOND = 8 << 20
 """Events that wait are written whole each time; where they are many, more seldom: about so much of them a second."""
 _TICK_SECONDS = 0.1
@@ -95,10 +104,13 @@ class Session:
         self._topic: str | None = None
         self._items: deque[_Item] = deque()
         self._unacknowledged: list[Any] = []
-        self._rows: Sequence[Awaitable[Any]] = ()
+        self._settling: asyncio.Task[None] | None = None
         self._given = False
         self._next_write = 0.0
+        self._full_write = 0.0
         self._next_tick = 0.0
+        self._taken = 0.0
+        self._linger = 0.0
         self._buffer: deque[tuple[Any, Any]] = deque()
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -126,8 +138,6 @@ class Session:
                         answer = item.call(*item.arguments)
                         if inspect.isawaitable(answer):
                             await answer
-                if not self._buffer and not pump.done():
-                    await asyncio.sleep(0)  # the fetcher may have something in hand
                 try:
                     if self._is_due():
                         await self._write()
@@ -136,6 +146,7 @@ class Session:
                         self._take()
                     elif pump.done():
                         await self._write()
+                        await self._settle()
                         break
                     self._tick()
                 except Exception as error:
@@ -150,12 +161,15 @@ class Session:
 
     async def _read(self) -> None:
         """Take from the stream what is there, into a small buffer, so that it is seen when nothing is."""
-        stream = self._stream
+        stream, loop = self._stream, asyncio.get_running_loop()
         stream.enable_acks = False  # events are acknowledged when state is written
         try:
             async for value in stream:
                 self._buffer.append((value, stream.current_event))
-                self._wake.set()
+                if len(self._buffer) == 1 and time.monotonic() < self._taken + _LINGER_SECONDS:
+                    loop.call_later(self._linger, self._wake.set)
+                elif len(self._buffer) in (1, BATCH_EVENTS):
+                    self._wake.set()
                 while len(self._buffer) >= 2 * BATCH_EVENTS:
                     self._room.clear()
                     await self._room.wait()
@@ -168,13 +182,14 @@ class Session:
         ends = [self._next_write] if self._is_dirty else []
         if self.ready.policy.mode != "event":
             ends.append(self._next_tick)
-        self._wake.clear()
-        if not self._buffer and not pump.done():
+        if len(self._buffer) < BATCH_EVENTS and not pump.done():
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), max(0.0, min(ends) - now) if ends else None)
+        self._wake.clear()
 
     def _take(self) -> None:
         """Let what is in the buffer go through its partitions."""
+        began = time.monotonic()
         by_partition: dict[int, list[tuple[Any, Any]]] = {}
         for _ in range(min(BATCH_EVENTS, len(self._buffer))):
             value, event = self._buffer.popleft()
@@ -194,6 +209,10 @@ class Session:
                 outcome = partition.take([value for value, _ in fresh], last.message.offset + 1, self._clock())
                 self._events[partition.number] = last
                 self._hand_over(partition, outcome, fresh)
+        if self._buffer:
+            self._wake.set()
+        self._taken = time.monotonic()
+        self._linger = min(_LINGER_SECONDS, _LINGERS * (self._taken - began))
 
     def _hand_over(self, partition: Partition, outcome: Outcome, events: Sequence[tuple[Any, Any]] = ()) -> None:
         told = self._callbacks
@@ -275,22 +294,42 @@ class Session:
 
     def _is_due(self) -> bool:
         now = time.monotonic()
-        return self._is_dirty and now >= self._next_write + (self._write_seconds if self._buffer else 0.0)
+        return self._is_dirty and now >= (max(self._next_write, self._full_write) if self._buffer else self._next_write)
 
     async def _write(self) -> None:
         """Step 4 of a round. Raises StoreError."""
         assert self.table is not None
-        await confirmed(self._rows, self.table.name)
-        self._rows = ()
+        began = time.monotonic()
+        await self._settle()
         if self._given:
             self._given = False
             await self._app.producer.flush()
         journals = [(each.number, each.journal()) for each in self._partitions.values() if each.changed]
+        rows: Sequence[Awaitable[Any]] = ()
         if journals:
-            self._rows = await self.table.write(journals)
+            rows = await self.table.write(journals)
             self.counts.writes += 1
         done, self._unacknowledged = self._unacknowledged, []
-        for event in done:
-            await self._stream.ack(event)
+        self._settling = asyncio.create_task(self._finish(rows, done))
+        now = time.monotonic()
+        pause = min(_PAUSES * (now - began), self._write_seconds)
         written = sum(len(journal.shared) for _, journal in journals)
-        self._next_write = time.monotonic() + max(_PAUSE_SECONDS, written / _BYTES_A_SECOND)
+        self._full_write = now + self._write_seconds
+        self._next_write = now + max(_PAUSE_SECONDS, pause, written / _BYTES_A_SECOND)
+
+    async def _finish(self, rows: Sequence[Awaitable[Any]], events: Sequence[Any]) -> None:
+        """When the rows are confirmed, the events are done with.
+
+        A rebalance waits for that, so that no row of ours comes behind those of the partition's next owner.
+        """
+        assert self.table is not None
+        await confirmed(rows, self.table.name)
+        for event in events:
+            if event.message.partition in self._partitions:
+                await self._stream.ack(event)
+
+    async def _settle(self) -> None:
+        """Wait until what was written last is done with. Raises StoreError."""
+        settling, self._settling = self._settling, None
+        if settling is not None:
+            await settling

@@ -89,6 +89,7 @@ class StateTable:
     def drop(self, assigned: Iterable[int]) -> None:
         """Forget rows in memory of partitions that are not among those assigned; their changelogs have them."""
         from faust.stores.memory import Store
+        from faust.types import TP
 
         kept = set(assigned)
         store = self.table.data
@@ -97,8 +98,12 @@ class StateTable:
             for row in gone:
                 store.data.pop(row, None)
                 store._key_partition.pop(row, None)
-        for partition in self._partitions.keys() - kept:
-            self._partitions.pop(partition)
+            # when they come back their changelog has to be read from its beginning, also where two rebalances were so
+            # close that Faust passed over the first
+            for number in {partition_of(row) for row in gone} | (self._partitions.keys() - kept):
+                self.table.app.tables.recovery.revoke(TP(self.table.changelog_topic_name, number))
+        for number in self._partitions.keys() - kept:
+            self._partitions.pop(number)
 
     def _send(self, partition: int, row: Row) -> Awaitable[Any]:
         key, value = row

@@ -13,6 +13,8 @@ import msgspec
 import pytest
 
 from ostinato import cep
+from ostinato.cep.connectors.base import ConnectorError
+from ostinato.cep.connectors.faust import matches, state_table
 from ostinato.cep.connectors.faust.events import ValueReader
 
 PAYMENT = cep.stream("payments", {"card": str, "at": datetime, "amount": Decimal, "note": str}, key="card", time="at")
@@ -94,3 +96,35 @@ def test_what_is_no_event() -> None:
 def test_nothing_of_nothing() -> None:
     read = ValueReader(PAYMENT.__stream__, None).read([])
     assert (len(read.batch), list(read.places), list(read.bad)) == (0, [], [])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"stream_publish_on_commit": True}, "stream_publish_on_commit would send matches when their state is written"),
+        ({"producer_acks": 0}, "producer_acks=0 leaves it open whether state was written"),
+        ({"producer_threaded": True}, "producer_threaded does not tell when state was written"),
+    ],
+)
+def test_settings_that_break_the_promise_are_refused(settings: dict[str, Any], said: str) -> None:
+    """Of a real app, which need not be started for that."""
+    import faust
+
+    app = faust.App("refused", broker="kafka://127.0.0.1:1", **settings)
+    text = "stream s (k string key, t timestamp(ms) time) pattern p on s match a{2} within 1 min"
+    with pytest.raises(ConnectorError, match=said):
+        matches(app.stream(app.topic("s")), text)
+
+
+def test_one_session_for_a_stream() -> None:
+    """An agent that is started again goes on with what it had."""
+    import faust
+
+    app = faust.App("sessions", broker="kafka://127.0.0.1:1")
+    text = "stream s (k string key, t timestamp(ms) time) pattern p on s match a{2} within 1 min"
+    stream = app.stream(app.topic("s"))
+    assert matches(stream, text).counts is matches(stream, text).counts
+    assert matches(app.stream(app.topic("s")), text).counts is not matches(stream, text).counts
+    table = state_table(app, "p", partitions=3)
+    assert state_table(app, "p") is table
+    assert table.partitions == 3
