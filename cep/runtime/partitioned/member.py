@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError, TopicAlreadyExistsError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError, TopicAlreadyExistsError
 from aiokafka.protocol.group import HeartbeatRequest
 
 from ostinato.cep.connectors.base import ConnectorError, SourceError
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 _POLL_MS: Final = 100
 _RETRY_SECONDS: Final = 0.5
+_PUZZLES: Final = 10
+_PUZZLE_SECONDS: Final = 60.0
+"""So often within so long the group may be joined again after an answer that nobody understands."""
 _QUEUED_BYTES: Final = 16 << 20
 """So much of one partition may wait to be computed; then it is read no further for now."""
 _REVOKE_PART: Final = 0.5
@@ -112,6 +115,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     def start(self, queued: Callable[[int, str], int]) -> None:
         """Join the group. `queued` says how many bytes of a partition wait. Raises ConnectorError."""
         self._queued = queued
+        self._puzzles: list[float] = []
         self.loop.call(self._start())
 
     def close(self, *, leave: bool = True) -> None:
@@ -431,7 +435,11 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 continue
             except Exception as error:  # noqa: BLE001 - it is judged by whoever runs the job
                 said = explain(error, self._place)
-                if not isinstance(said, KafkaUnavailableError) and not getattr(error, "retriable", False):
+                if (
+                    not isinstance(said, KafkaUnavailableError)
+                    and not getattr(error, "retriable", False)
+                    and not self._join_again(consumer, error)
+                ):
                     self.inbox.put(Failed(said))
                     return
                 await asyncio.sleep(_RETRY_SECONDS)
@@ -449,6 +457,25 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         for place in self._reading:
             queued = self._queued(place.partition, place.topic)
             if place not in self._paused and queued > _QUEUED_BYTES:
+            if 0 < size < _SMALL_BYTES:
+                # what comes meanwhile waits with the broker, and comes together
+                part, most = _BREATH
+                await asyncio.sleep(min(most, self._setup.interval_ms / 1000 * part))
+
+    def _join_again(self, consumer: AIOKafkaConsumer, error: Exception) -> bool:
+        """Has the coordinator only said something that aiokafka does not know? Its heartbeats have ended then, but for
+        that nothing has happened: joining the group begins them anew. Not over and over again."""
+        coordinator = consumer._coordinator
+        now = asyncio.get_running_loop().time()
+        self._puzzles = [moment for moment in self._puzzles if moment > now - _PUZZLE_SECONDS]
+        alive = coordinator is not None and not coordinator._coordination_task.done()
+        if type(error) is not KafkaError or not alive or len(self._puzzles) >= _PUZZLES:
+            return False
+        if not self._puzzles or self._puzzles[-1] < now - 2 * _RETRY_SECONDS:  # else it is the same one once more
+            self._puzzles.append(now)
+            self._announce(f"{self._place}: {error}; the group is joined again")
+        coordinator.request_rejoin()
+        return True
                 self._paused.add(place)
                 consumer.pause(place)
             elif place in self._paused and queued < _QUEUED_BYTES // 2:
