@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from ostinato.cep.connectors.kafka.errors import FencedProducerError, ProducerLostError, explain
@@ -136,7 +137,10 @@ class _Sending:
             return
         # What is on its way need not arrive: aiokafka would wait for it, and for the broker.
         gone = ProducerLostError(f"{self._place}: the producer was discarded")
-        producer._message_accumulator.fail_all(gone)
+        accumulator = producer._message_accumulator
+        accumulator.fail_all(gone)
+        for batch in (*chain.from_iterable(accumulator._batches.values()), *accumulator._pending_batches):
+            batch._drain_waiter.add_done_callback(_forget)
         manager = producer._txn_manager
         if manager is not None and manager._transaction_waiter is not None:
             manager._transaction_waiter.add_done_callback(_forget)
@@ -176,9 +180,11 @@ class _Sending:
         return said
 
     def _told(self, error: BaseException) -> BaseException:
-        from aiokafka.errors import KafkaError
+        from aiokafka.errors import IllegalOperation, KafkaError
 
-        if isinstance(error, ProducerLostError) or not isinstance(error, (KafkaError, OSError, TimeoutError)):
+        # After an error in its background aiokafka says by the last two that there is no transaction any more.
+        lost = (KafkaError, OSError, TimeoutError, IllegalOperation, AssertionError)
+        if isinstance(error, ProducerLostError) or not isinstance(error, lost):
             return error
         said = explain(error, self._place)
         kind = FencedProducerError if isinstance(said, FencedProducerError) else ProducerLostError
