@@ -457,10 +457,6 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         for place in self._reading:
             queued = self._queued(place.partition, place.topic)
             if place not in self._paused and queued > _QUEUED_BYTES:
-            if 0 < size < _SMALL_BYTES:
-                # what comes meanwhile waits with the broker, and comes together
-                part, most = _BREATH
-                await asyncio.sleep(min(most, self._setup.interval_ms / 1000 * part))
 
     def _join_again(self, consumer: AIOKafkaConsumer, error: Exception) -> bool:
         """Has the coordinator only said something that aiokafka does not know? Its heartbeats have ended then, but for
