@@ -6,8 +6,8 @@ group and have one store of snapshots, whether they are workers of one command o
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,8 @@ RECOVERY_SECONDS = 60.0
 SESSION_MS = 3_000
 OUTPUT_PARTITIONS = 3
 _CALM_LAG_SECONDS = 1.0
-"""Who is less than this behind is not behind."""
+"""Who is less than this behind, when looked at several times one after the other, is not behind."""
+_CALM_TIMES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,13 @@ class Between:
             return False
         return all(position.watermark >= final for position in held.values())
 
+    def members(self) -> int:
+        """How many are in the group, once that is agreed on; 0 while it is being rebalanced."""
+        return asyncio.run(_members(self.kafka.servers, self.name))
+
+    def wait_for_members(self, count: int, seconds: float = 60.0) -> None:
+        self.wait_for(lambda: self.members() == count, f"{count} members", seconds)
+
     def wait_for(self, holds: Any, what: str, seconds: float = 60.0, every: float = 0.2) -> Any:
         """Wait for something while anything of the job runs."""
         return eventually(holds, what, seconds, every, unless=self.check_alive)
@@ -154,6 +162,16 @@ class Between:
             "every partition to commit events",
         )
 
+    def wait_for_each_to_move(self) -> None:
+        """Wait until every partition has committed more than now."""
+        before = self.offsets()
+
+        def moved() -> bool:
+            now = self.offsets()
+            return len(now) == self.options.partitions and all(at > before.get(n, 0) for n, at in now.items())
+
+        self.wait_for(lambda: moved() or self.is_done(), "every partition to move")
+
     def wait_for_commits(self, events: int = 200) -> None:
         """Wait until so many more events are committed, of all partitions together."""
         target = sum(self.offsets().values()) + events
@@ -162,12 +180,15 @@ class Between:
         )
 
     def recover(self, seconds: float = RECOVERY_SECONDS) -> float:
-        """The last fault is over: wait until the job is not behind any more; returns after how many seconds."""
-        began = time.monotonic()
-        with contextlib.suppress(AssertionError):  # what is lost for good is the checker's business
-            self.wait_for(lambda: self.lag() < _CALM_LAG_SECONDS, "the lag to go", seconds, 0.1)
-            self.recovered = max(self.recovered or 0.0, time.monotonic() - began)
-        assert self.recovered is not None, f"behind by {self.lag():.1f} s after {seconds:g} s; it said:\n{self.said}"
+        """The last fault is just over: wait until the job is not behind any more; returns after how many seconds."""
+        began, held = time.monotonic(), 0
+        while held < _CALM_TIMES:
+            self.check_alive()
+            held = held + 1 if self.lag() < _CALM_LAG_SECONDS else 0
+            now = time.monotonic() - began
+            assert now < seconds, f"behind by {self.lag():.1f} s after {seconds:g} s; it said:\n{self.said}"
+            time.sleep(0.1)
+        self.recovered = max(self.recovered or 0.0, now)
         return self.recovered
 
     def finish(self, seconds: float = 90.0) -> None:
@@ -215,6 +236,14 @@ class Between:
         return faults
 
 
-def said_times(running: Running, pattern: str) -> int:
-    """How often something was said."""
-    return len(re.findall(pattern, running.said))
+async def _members(servers: str, group: str) -> int:
+    from aiokafka.admin import AIOKafkaAdminClient
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    try:
+        await admin.start()
+        answer = (await admin.describe_consumer_groups([group]))[0].groups[0]
+        # error code, group, state, type, protocol, members
+        return len(answer[5]) if answer[2] == "Stable" else 0
+    finally:
+        await admin.close()
