@@ -111,11 +111,11 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._fetching: asyncio.Task[None] | None = None
         self._queued: Callable[[int, str], int] = lambda _number, _topic: 0
         self._revocation = asyncio.Event()
+        self._puzzles: list[float] = []
 
     def start(self, queued: Callable[[int, str], int]) -> None:
         """Join the group. `queued` says how many bytes of a partition wait. Raises ConnectorError."""
         self._queued = queued
-        self._puzzles: list[float] = []
         self.loop.call(self._start())
 
     def close(self, *, leave: bool = True) -> None:
@@ -452,12 +452,6 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                     self.inbox.put(Fetched(place.partition, place.topic, block, epoch))
             self._note_ends(consumer)
 
-    def _hold_back(self, consumer: AIOKafkaConsumer) -> None:
-        """Pause partitions of which much waits, and let others go on."""
-        for place in self._reading:
-            queued = self._queued(place.partition, place.topic)
-            if place not in self._paused and queued > _QUEUED_BYTES:
-
     def _join_again(self, consumer: AIOKafkaConsumer, error: Exception) -> bool:
         """Has the coordinator only said something that aiokafka does not know? Its heartbeats have ended then, but for
         that nothing has happened: joining the group begins them anew. Not over and over again."""
@@ -472,6 +466,12 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             self._announce(f"{self._place}: {error}; the group is joined again")
         coordinator.request_rejoin()
         return True
+
+    def _hold_back(self, consumer: AIOKafkaConsumer) -> None:
+        """Pause partitions of which much waits, and let others go on."""
+        for place in self._reading:
+            queued = self._queued(place.partition, place.topic)
+            if place not in self._paused and queued > _QUEUED_BYTES:
                 self._paused.add(place)
                 consumer.pause(place)
             elif place in self._paused and queued < _QUEUED_BYTES // 2:
