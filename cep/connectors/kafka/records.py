@@ -1,12 +1,11 @@
 """Fetched records as columns: where each one's key, value and headers lie in one buffer of bytes.
 
 A record never becomes a Python object here. Batches of message format 2, which every broker since 0.11 writes, are
-taken apart by kernels; older ones by aiokafka's own parser.
+taken apart by kernels; older ones elsewhere (`old_records`).
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -37,7 +36,7 @@ _DAMAGE = {
     kernel.WRONG_RECORD: "a record of its batch has lengths that do not agree",
     kernel.WRONG_OFFSET: "the offsets of its batch do not ascend",
 }
-_COLUMNS = (
+COLUMNS = (
     "offset", "timestamp", "key_begin", "key_length", "value_begin", "value_length", "headers_begin", "headers_end",
 )  # fmt: skip
 _PLACES = frozenset({"key_begin", "value_begin", "headers_begin", "headers_end"})
@@ -85,8 +84,8 @@ class RecordBlock:
     @staticmethod
     def empty(topic: str, partition: int, next_offset: int) -> RecordBlock:
         """No records, but a place to go on."""
-        none = [np.empty(0, np.int64) for _ in _COLUMNS]
-        return _block(topic, partition, np.zeros(SLACK, np.uint8), none, next_offset, 0)
+        none = [np.empty(0, np.int64) for _ in COLUMNS]
+        return block_of(topic, partition, np.zeros(SLACK, np.uint8), none, next_offset, 0)
 
     def before(self, offset: int) -> RecordBlock:
         """The records below an offset; where that leaves some out, reading goes on there."""
@@ -94,15 +93,15 @@ class RecordBlock:
             return self
         rows = int(np.searchsorted(self.offset, offset))
         size = self.size if rows == len(self) else self.size * rows // len(self)
-        columns = [getattr(self, name)[:rows] for name in _COLUMNS]
-        return _block(self.topic, self.partition, self.data, columns, offset, size)
+        columns = [getattr(self, name)[:rows] for name in COLUMNS]
+        return block_of(self.topic, self.partition, self.data, columns, offset, size)
 
     def after(self, offset: int) -> RecordBlock:
         """The records from an offset on: what `before` leaves out."""
         rows = int(np.searchsorted(self.offset, offset))
         size = 0 if rows == len(self) else self.size - self.size * rows // len(self)
-        columns = [getattr(self, name)[rows:] for name in _COLUMNS]
-        return _block(self.topic, self.partition, self.data, columns, max(offset, self.next_offset), size)
+        columns = [getattr(self, name)[rows:] for name in COLUMNS]
+        return block_of(self.topic, self.partition, self.data, columns, max(offset, self.next_offset), size)
 
     def parts(self, size: int) -> Iterator[RecordBlock]:
         """The block in pieces of about so many bytes, each with its own part of them; reading goes on behind each."""
@@ -115,10 +114,10 @@ class RecordBlock:
                 yield self
                 return
             data = self.data[begin : int(self.headers_end[last - 1]) + SLACK]
-            columns = [getattr(self, name)[first:last] - (begin if name in _PLACES else 0) for name in _COLUMNS]
+            columns = [getattr(self, name)[first:last] - (begin if name in _PLACES else 0) for name in COLUMNS]
             following = self.next_offset if last == len(self) else int(self.offset[last])
             held = len(data) - SLACK
-            yield _block(self.topic, self.partition, data, columns, following, held)
+            yield block_of(self.topic, self.partition, data, columns, following, held)
             first = last
             if first == len(self):
                 return
@@ -149,9 +148,9 @@ class RecordBlock:
         return None if length < 0 else self.data[begin : begin + length].tobytes()
 
 
-def _block(topic: str, partition: int, data: Bytes, columns: Any, next_offset: int, size: int) -> RecordBlock:
-    """A block of these arrays, in the order of `_COLUMNS`."""
-    named: dict[str, Any] = dict(zip(_COLUMNS, columns, strict=True))
+def block_of(topic: str, partition: int, data: Bytes, columns: Any, next_offset: int, size: int) -> RecordBlock:
+    """A block of these arrays, in the order of `COLUMNS`."""
+    named: dict[str, Any] = dict(zip(COLUMNS, columns, strict=True))
     return RecordBlock(topic, partition, data, **named, next_offset=next_offset, size=size)
 
 
@@ -161,27 +160,27 @@ def concat(blocks: Sequence[RecordBlock]) -> RecordBlock:
         return blocks[0]
     base = np.cumsum([0, *(len(block.data) for block in blocks)])
     columns = []
-    for name in _COLUMNS:
+    for name in COLUMNS:
         parts = [getattr(block, name) + (base[i] if name in _PLACES else 0) for i, block in enumerate(blocks)]
         columns.append(np.concatenate(parts))
     data = np.concatenate([block.data for block in blocks])
     first, last = blocks[0], blocks[-1]
     size = sum(block.size for block in blocks)
-    return _block(first.topic, first.partition, data, columns, last.next_offset, size)
+    return block_of(first.topic, first.partition, data, columns, last.next_offset, size)
 
 
 def pack_block(block: RecordBlock) -> tuple[dict[str, Any], list[memoryview]]:
     """A block as plain values and bytes, to be sent elsewhere."""
     head = {"topic": block.topic, "partition": block.partition, "next": block.next_offset, "records": len(block)}
-    columns = np.stack([getattr(block, name) for name in _COLUMNS])
+    columns = np.stack([getattr(block, name) for name in COLUMNS])
     return head, [columns.reshape(-1).view(np.uint8).data, block.data.data]
 
 
 def unpack_block(head: Mapping[str, Any], data: Bytes, size: int) -> RecordBlock:
     """The block that `pack_block` was given; it looks at `data`, all of its bytes. `size` is the block's."""
-    end = 8 * len(_COLUMNS) * head["records"]
-    columns = data[:end].view(np.int64).reshape(len(_COLUMNS), -1)
-    return _block(head["topic"], head["partition"], data[end:], columns, head["next"], size)
+    end = 8 * len(COLUMNS) * head["records"]
+    columns = data[:end].view(np.int64).reshape(len(COLUMNS), -1)
+    return block_of(head["topic"], head["partition"], data[end:], columns, head["next"], size)
 
 
 def take_apart(
@@ -210,9 +209,11 @@ def take_apart(
     batches = np.zeros((work.count_batches(held, len(held)), kernel.BATCH_COLUMNS), np.int64)
     wrong, batch, at = work.scan_batches(held, len(batches), _checksums(), batches)
     if wrong == kernel.OLD_FORMAT:
-        return _with_old(topic, partition, data, fetch_offset, aborted, isolation)
+        from ostinato.cep.connectors.kafka.old_records import take_apart_old
+
+        return take_apart_old(topic, partition, data, fetch_offset, aborted, isolation)
     if wrong != kernel.SOUND:
-        raise _damaged(topic, partition, int(at), _DAMAGE[wrong])
+        raise damaged(topic, partition, int(at), _DAMAGE[wrong])
     if not len(batches):
         return RecordBlock.empty(topic, partition, fetch_offset)
     buffer = _bodies(topic, partition, held, batches)
@@ -220,20 +221,20 @@ def take_apart(
     impossible = np.flatnonzero(batches[:, kernel.COUNT] > bodies // _LEAST_RECORD)
     if len(impossible):
         at = batches[impossible[0], kernel.BASE_OFFSET]
-        raise _damaged(topic, partition, int(at), _DAMAGE[kernel.WRONG_COUNT])
+        raise damaged(topic, partition, int(at), _DAMAGE[kernel.WRONG_COUNT])
     committed = isolation == "read_committed"
     transactions = sorted(aborted or (), key=lambda each: each[1]) if committed else []
     gone = np.array(transactions, np.int64).reshape(-1, 2)
-    columns = np.empty((len(_COLUMNS), int(batches[:, kernel.COUNT].sum())), np.int64)
+    columns = np.empty((len(COLUMNS), int(batches[:, kernel.COUNT].sum())), np.int64)
     with np.errstate(over="ignore"):
         rows, size, wrong, batch = work.parse_records(
             buffer, batches, fetch_offset, committed,
             gone[:, 0].copy(), gone[:, 1].copy(), np.zeros(len(gone), np.int64), *columns,
         )  # fmt: skip
     if wrong != kernel.SOUND:
-        raise _damaged(topic, partition, int(batches[batch, kernel.BASE_OFFSET]), _DAMAGE[wrong])
+        raise damaged(topic, partition, int(batches[batch, kernel.BASE_OFFSET]), _DAMAGE[wrong])
     following = max(fetch_offset, int(batches[-1, kernel.NEXT_OFFSET]))
-    return _block(topic, partition, buffer, columns[:, :rows], following, int(size))
+    return block_of(topic, partition, buffer, columns[:, :rows], following, int(size))
 
 
 def warm() -> None:
@@ -281,113 +282,20 @@ def _decompressed(topic: str, partition: int, offset: int, codec: int, body: mem
     from aiokafka import codec as codecs
 
     if codec >= len(_CODECS):
-        raise _damaged(topic, partition, offset, f"its batch is compressed in a way that is not known here ({codec})")
+        raise damaged(topic, partition, offset, f"its batch is compressed in a way that is not known here ({codec})")
     name = _CODECS[codec]
     try:
         return bytes(getattr(codecs, f"{name}_decode")(body.tobytes()))
     except Exception as error:  # each library has errors of its own
-        raise _damaged(topic, partition, offset, f"its batch cannot be decompressed ({name}): {error}") from error
+        raise damaged(topic, partition, offset, f"its batch cannot be decompressed ({name}): {error}") from error
 
 
-def _damaged(topic: str, partition: int, offset: int, why: str) -> SourceError:
+def damaged(topic: str, partition: int, offset: int, why: str) -> SourceError:
+    """What to say of a batch that cannot be read."""
     return SourceError(
         f"topic {topic}, partition {partition}: cannot read what is at offset {offset}: {why}; look at the broker's "
         "log files (kafka-dump-log.sh), or begin behind it"
     )
-
-
-def _with_old(
-    topic: str,
-    partition: int,
-    data: bytes,
-    fetch_offset: int,
-    aborted: Sequence[tuple[int, int]] | None,
-    isolation: Isolation,
-) -> RecordBlock:
-    """What begins with messages of formats 0 and 1, or has them further on (a log that an upgrade went through)."""
-    blocks = []
-    for old, begin, end in _runs(data):
-        if old:
-            _check_old(topic, partition, data[begin:end])
-            blocks.append(_by_aiokafka(topic, partition, data[begin:end], fetch_offset))
-        else:
-            blocks.append(take_apart(topic, partition, data[begin:end], fetch_offset, aborted, isolation))
-        fetch_offset = blocks[-1].next_offset
-    return concat(blocks)
-
-
-def _runs(data: bytes) -> list[tuple[bool, int, int]]:
-    """Whole batches, those of old formats and others apart: (are they old, begin, end)."""
-    runs: list[tuple[bool, int, int]] = []
-    at = 0
-    while at + kernel.LOG_HEAD <= len(data):
-        end = at + kernel.LOG_HEAD + int.from_bytes(data[at + 8 : at + kernel.LOG_HEAD], "big", signed=True)
-        if not at + kernel.OLD_HEAD <= end <= len(data):
-            break
-        old = data[at + kernel.MAGIC] < 2
-        if runs and runs[-1][0] == old:
-            runs[-1] = (old, runs[-1][1], end)
-        else:
-            runs.append((old, at, end))
-        at = end
-    return runs
-
-
-def _check_old(topic: str, partition: int, data: bytes) -> None:
-    """Compare the checksums of messages of formats 0 and 1 before they are parsed: aiokafka does so behind it."""
-    at = 0
-    while at < len(data):
-        end = at + kernel.LOG_HEAD + int.from_bytes(data[at + 8 : at + kernel.LOG_HEAD], "big")
-        check = int.from_bytes(data[at + kernel.LOG_HEAD : at + kernel.MAGIC], "big")
-        if zlib.crc32(data[at + kernel.MAGIC : end]) != check:
-            offset = int.from_bytes(data[at : at + 8], "big", signed=True)
-            raise _damaged(topic, partition, offset, _DAMAGE[kernel.WRONG_CHECKSUM])
-        at = end
-
-
-def _by_aiokafka(topic: str, partition: int, data: bytes, fetch_offset: int) -> RecordBlock:
-    """Messages of formats 0 and 1, slowly: all are Python objects. They know nothing of transactions."""
-    from aiokafka.consumer.fetcher import READ_UNCOMMITTED, PartitionRecords
-    from aiokafka.errors import KafkaError
-    from aiokafka.record.memory_records import MemoryRecords
-    from aiokafka.structs import TopicPartition
-
-    # Messages of format 0 have no time.
-    place = TopicPartition(topic, partition)
-    source = PartitionRecords(place, MemoryRecords(data), [], fetch_offset, None, None, True, READ_UNCOMMITTED)
-    buffer = bytearray()
-    columns: list[list[int]] = []
-    try:
-        for record in source:
-            row = [record.offset, -1 if record.timestamp is None else record.timestamp]
-            for text in (record.key, record.value):
-                row += [len(buffer), -1 if text is None else len(text)]
-                buffer += text or b""
-            row.append(len(buffer))
-            buffer += _pack(record.headers)
-            row.append(len(buffer))
-            columns.append(row)
-    except (KafkaError, ValueError, IndexError) as error:
-        raise _damaged(topic, partition, source.next_fetch_offset, str(error) or type(error).__name__) from error
-    size = len(buffer)
-    held = np.frombuffer(buffer + bytes(SLACK), np.uint8)
-    table = np.array(columns, np.int64).reshape(-1, len(_COLUMNS)).T.copy()
-    return _block(topic, partition, held, table, source.next_fetch_offset, size)
-
-
-def _pack(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
-    """Headers as they are in a record of format 2."""
-    from aiokafka.record.util import encode_varint
-
-    packed = bytearray()
-    encode_varint(len(headers), packed.append)
-    for name, value in headers:
-        encoded = name.encode()
-        encode_varint(len(encoded), packed.append)
-        packed += encoded
-        encode_varint(-1 if value is None else len(value), packed.append)
-        packed += value or b""
-    return bytes(packed)
 
 
 def _varint(raw: bytes, at: int) -> tuple[int, int]:

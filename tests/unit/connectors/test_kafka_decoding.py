@@ -15,6 +15,8 @@ from ostinato.cep.connectors.json_lines import JsonLines
 from ostinato.cep.connectors.kafka.decoding import BadKafkaRecord, KafkaDecoder
 from ostinato.cep.connectors.kafka.options import Keying
 from ostinato.cep.connectors.kafka.records import RecordBlock, take_apart
+from ostinato.cep.runtime.intake import Intake
+from ostinato.cep.runtime.time import TimePolicy, WatermarkGenerator
 from ostinato.patterns.ast import Stream
 from ostinato.patterns.parser import parse_program
 from tests.kafka_batches import Record, batch, block
@@ -320,6 +322,30 @@ def test_rows_can_be_refused_afterwards() -> None:
     (refused,) = decoder.refuse(Chunk(found, found.size), {1: "too far"})
     assert isinstance(refused, BadKafkaRecord)
     assert (refused.offset, refused.key, refused.raw, refused.reason) == (9, b"k", login("u2"), "too far")
+
+
+def test_an_event_from_the_far_future_is_found_again() -> None:
+    now = 1_000_000
+    declared = stream("user string key, ts timestamp(ms) time max ahead 1 min")
+    intake = Intake(declared, KafkaDecoder(declared), WatermarkGenerator(TimePolicy.of(declared.time, live=True), now))
+    made = [
+        Record(login(ts=now)),
+        Record(b"bad"),
+        Record(login(ts=now + 60_001), b"k1"),
+        Record(login(ts=now + 60_000)),
+    ]
+    found = block(*made, base=50)
+    admitted = intake.admit(intake.decode(Chunk(found, found.size)), now)
+    assert admitted.batch.time.tolist() == [now, now + 60_000]
+    assert [(each.offset, each.raw) for each in admitted.bad] == [(51, b"bad"), (52, login(ts=now + 60_001))]
+    refused = admitted.bad[1]
+    assert isinstance(refused, BadKafkaRecord)
+    assert (refused.key, refused.reason) == (b"k1", "time 1060001 lies too far in the future (`max ahead`)")
+
+
+def test_a_key_column_that_is_the_key() -> None:
+    assert verify("user string from metadata 'key' key", b"{}", b"u1") is None
+    assert verify("user string from metadata 'key' key", b"{}", None) == "column user: the key (metadata 'key') is null"
 
 
 def test_an_empty_block() -> None:
