@@ -12,10 +12,11 @@ The pattern runs on each partition of the topic by itself, so the topic has to b
 
 **At least once.** After a crash no match is lost: an event is acknowledged to Faust when Kafka has confirmed the state
 that holds it, and state that knows of a match is written when what the agent had sent by then, through the app's
-producer, was flushed. What can come twice are the matches since the last write of state: 20 ms ago where events are
+producer, was flushed. (Faust alone flushes before it commits, too, but commits also where a change of a table was not
+taken by Kafka.) What can come twice are the matches since the last write of state: 20 ms ago where events are
 few, 0.25 s where they keep coming (`write_seconds`). Each carries an `id` by which whoever takes them can tell. Events
-that Faust delivers again are passed over where the state has them, so nothing is counted twice, and no match comes of
-an event that was there once. What this rests on:
+that Faust delivers again are passed over where the state has them, so no event is counted twice, which Faust's tables
+do not promise by themselves. What this rests on:
 
 - ``producer_acks=-1`` (Faust's default), and topics that keep what was acknowledged.
 - The agent sends with ``await topic.send(...)``. Faust only logs a message that Kafka did not take in the end (by
