@@ -17,7 +17,7 @@ from ostinato.cep.connectors.kafka.reader import KafkaReader
 from ostinato.patterns.ast import Stream
 from ostinato.patterns.parser import parse_program
 from tests.kafka_clients import Kafka
-from tests.kafka_services import KafkaBrokers
+from tests.kafka_services import KafkaBrokers, LocalKafka
 from tests.services import free_port
 
 
@@ -274,6 +274,49 @@ def test_what_is_wrong_at_the_start(kafka: Kafka) -> None:
     with pytest.raises(KafkaUnavailableError, match=f"topic logins at {servers}: no answer .* bootstrap_servers"):
         reader_for(stream(servers, "logins"))
     assert not [thread for thread in threading.enumerate() if thread.name == "kafka-reader"]
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[tuple[Kafka, str]]:
+    """A broker, and the address at which it wants users: `reader` may read what there is, `nobody` nothing."""
+    plain = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    broker = LocalKafka(
+        {
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS;User:reader",
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.users.plain.sasl.jaas.config": f'{plain} user_reader="right" user_nobody="right";',
+            "listener.security.protocol.map": "DIRECT:PLAINTEXT,CONTROLLER:PLAINTEXT,USERS:SASL_PLAINTEXT",
+        }
+    )
+    port = free_port()
+    lines = broker._properties.read_text().splitlines()
+    for name in ("listeners", "advertised.listeners"):
+        (at,) = (n for n, line in enumerate(lines) if line.startswith(f"{name}="))
+        lines[at] += f",USERS://127.0.0.1:{port}"
+    broker._properties.write_text("\n".join(lines) + "\n")
+    with closing(broker):
+        broker.start()
+        broker.create_topic("guarded")
+        broker.produce("guarded", [(None, b"secret")])
+        yield broker, f"127.0.0.1:{port}"
+
+
+def test_users_and_what_they_may_read(guarded: tuple[Kafka, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, servers = guarded
+    monkeypatch.setenv("KAFKA_PASSWORD", "right")
+
+    def as_user(name: str, password: str = "env:KAFKA_PASSWORD") -> Stream:
+        said = {"sasl_plain_username": name, "sasl_plain_password": password}
+        return stream(servers, "guarded", security_protocol="SASL_PLAINTEXT", until="latest", **said)
+
+    with closing(reader_for(as_user("reader"))) as reader:
+        assert isinstance(reader, KafkaReader)
+        assert [row[3] for row in take(reader)] == [b"secret"]
+    with pytest.raises(SourceError, match=r"topic guarded at .*: .* or it may not be seen; .* ACL"):
+        reader_for(as_user("nobody"))
+    with pytest.raises(KafkaUnavailableError, match="Invalid username or password"):
+        reader_for(as_user("reader", "wrong"))
 
 
 def test_nothing_is_left_when_it_is_closed(kafka: Kafka) -> None:

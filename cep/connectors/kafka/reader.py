@@ -13,8 +13,9 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -244,7 +245,12 @@ class KafkaReader:
             max_partition_fetch_bytes=source.max_partition_fetch_bytes,
             fetch_max_wait_ms=source.fetch_max_wait_ms,
         )
-        await self._consumer.start()
+        with _hearing() as heard:
+            try:
+                await self._consumer.start()
+            except KafkaConnectionError as error:
+                # why no broker could be used is only said to the log: refused, no such host, a wrong password
+                raise KafkaConnectionError(heard.last or str(error)) from error
         found = await self._partitions()
         if not found:
             raise SourceError(f"{source.place}: there is no topic of such a name; create it, or check topic_pattern")
@@ -423,6 +429,28 @@ class KafkaReader:
 
 def _is_past(place: _Place, offset: int) -> bool:
     return place.end is not None and offset >= place.end
+
+
+class _Heard(logging.Handler):
+    """Keeps the last error that was logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.last = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.last = record.getMessage()
+
+
+@contextmanager
+def _hearing() -> Iterator[_Heard]:
+    heard = _Heard()
+    log = logging.getLogger("aiokafka")
+    log.addHandler(heard)
+    try:
+        yield heard
+    finally:
+        log.removeHandler(heard)
 
 
 def _quiet_aiokafka() -> None:
