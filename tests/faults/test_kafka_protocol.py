@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 
 import pytest
@@ -22,6 +22,7 @@ from tests.kafka_proxy import (
     HoldBack,
     KafkaProxy,
     SendTwice,
+    Strike,
 )
 from tests.kafka_services import KafkaBroker, kafka_broker
 from tests.kafka_wire import Api
@@ -76,7 +77,7 @@ RUNNING = (
     Api.FETCH,
     Api.HEARTBEAT,
 )
-STRIKES = {
+STRIKES: Mapping[str, Strike] = {
     "request delayed": DelayRequest(REQUEST_MS / 1000 * 1.5),
     "answer delayed": DelayAnswer(REQUEST_MS / 1000 * 1.5),
     "request lost": DropRequest(),
@@ -162,11 +163,10 @@ def test_a_late_end_of_a_transaction_does_not_end_the_next_one(
         held = proxy.on(Api.END_TXN, HoldBack(close=close))
         held.wait()
         # the one that was not held back, and then records of the transaction behind it
-        ends, produced = proxy.passed[Api.END_TXN], proxy.passed[Api.PRODUCE]
+        ends = proxy.passed[Api.END_TXN]
         with suppress(AssertionError):
-            proxy.wait_for(lambda ends=ends: proxy.passed[Api.END_TXN] > ends, "another EndTxn", 10)
-            produced = proxy.passed[Api.PRODUCE]
-        proxy.wait_for(lambda produced=produced: proxy.passed[Api.PRODUCE] > produced, "records behind it")
+            wait_for_more(proxy, Api.END_TXN, ends, 5)
+        wait_for_more(proxy, Api.PRODUCE, proxy.passed[Api.PRODUCE], 60)
         codes = held.deliver()
         running.kill()
         running = job.start()
@@ -196,6 +196,11 @@ def test_a_coordinator_that_answers_late(struck: Proxied, between_topics: StartB
     job.finish()
     assert_never_begun_again(job)
     trial.judge_topics(job)
+
+
+def wait_for_more(proxy: KafkaProxy, api: Api, passed: int, seconds: float) -> None:
+    """Wait until more of these requests have gone to the broker."""
+    proxy.wait_for(lambda: proxy.passed[api] > passed, f"more {NAMES[api]}", seconds)
 
 
 def assert_never_begun_again(job: Between) -> None:
