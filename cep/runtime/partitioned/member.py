@@ -42,6 +42,10 @@ _PUZZLE_SECONDS: Final = 60.0
 """So often within so long the group may be joined again after an answer that nobody understands."""
 _QUEUED_BYTES: Final = 16 << 20
 """So much of one partition may wait to be computed; then it is read no further for now."""
+_SMALL_BYTES: Final = 64 << 10
+_BREATH: Final = (0.1, 0.02)
+"""Where less than this has come, the next look waits for so much of the time between two commits, and so many seconds
+at most: before its commit nobody sees what comes of a record, and a few records take as much work as a thousand."""
 _REVOKE_PART: Final = 0.5
 """So much of the time that a rebalance has is given to what was begun."""
 
@@ -254,6 +258,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             return watermark, await self._consumer.end_offsets(idle)
         except Exception as error:
             raise explain(error, self._place) from error
+        finally:
+            self._follow_all()
 
     def wake(self) -> None:
         """Let the thread that computes look around."""
@@ -444,13 +450,19 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                     return
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
+            size = 0
             for place, blocks in found.items():
                 epoch = self._reading.get(place)
                 if epoch is None:
                     continue
                 for block in blocks:
+                    size += block.size
                     self.inbox.put(Fetched(place.partition, place.topic, block, epoch))
             self._note_ends(consumer)
+            if 0 < size < _SMALL_BYTES:
+                # what comes meanwhile waits with the broker, and comes together
+                part, most = _BREATH
+                await asyncio.sleep(min(most, self._setup.interval_ms / 1000 * part))
 
     def _join_again(self, consumer: AIOKafkaConsumer, error: Exception) -> bool:
         """Has the coordinator only said something that aiokafka does not know? Its heartbeats have ended then, but for
@@ -505,7 +517,14 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                     starts[topic] = end[place] if found is None else found.offset
                 else:
                     starts[topic] = first[place] if source.start == "earliest" else end[place]
+        self._follow_all()
         return {place.topic: LogEnds(first[place], end[place], starts[place.topic]) for place in places}
+
+    def _follow_all(self) -> None:
+        """Whoever asks for offsets makes aiokafka follow these topics only; those that come later and fit a pattern
+        would never be noticed."""
+        if self._consumer is not None and any(each.pattern is not None for each in self._setup.sources):
+            self._consumer._client.set_topics([])
 
     async def _commit_offsets(self, offsets: Offsets) -> None:
         assert self._consumer is not None

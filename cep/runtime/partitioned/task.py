@@ -123,10 +123,18 @@ class Task:
 
     def resume(self) -> None:
         """The partition has come back, and nobody else has had it. If somebody has, the next commit is refused."""
-        if self.phase in (Phase.SUSPENDED, Phase.RUNNING):
-            self.phase = Phase.RUNNING
-            self._forget_queue()
-            self._read_on()
+        if self.phase not in (Phase.SUSPENDED, Phase.RUNNING):
+            return
+        assert self.loaded is not None
+        self._forget_queue()
+        topics = self._upstream.topics_of(self.number, routing=self.routing)
+        if any(topic not in self.loaded.next for own in topics for topic in own):
+            # There is one more to read. What is under way is settled by the next producer.
+            self._drop()
+            self.phase = Phase.WAITING
+            return
+        self.phase = Phase.RUNNING
+        self._read_on()
 
     @property
     def is_settled(self) -> bool:
@@ -145,6 +153,18 @@ class Task:
         self.phase = Phase.CLOSED
         self._forget_queue()
         self._drop()
+        taking, self._taking = self._taking, None
+        if taking is None:
+            self._thread.shutdown(wait=False)
+        else:
+            taking.add_done_callback(self._let_go)
+
+    def _let_go(self, taking: Future[tuple[Producer, Loaded]]) -> None:
+        """The partition has been taken over after all, and is somebody else's by now."""
+        if not taking.cancelled() and taking.exception() is None:
+            producer, loaded = taking.result()
+            self._upstream.loop.submit(producer.discard())
+            self._thread.submit(loaded.snapshots.close)
         self._thread.shutdown(wait=False)
 
     # What happens
@@ -272,19 +292,13 @@ class Task:
     def _settle_taking(self, taking: Future[tuple[Producer, Loaded]]) -> None:
         error = taking.exception()
         if error is None:
-            producer, loaded = taking.result()
-            if self.phase == Phase.CLOSED:
-                self._producer, self.loaded = producer, loaded
-                self._drop()
-                return
-            self._producer, self.loaded = producer, loaded
+            self._producer, self.loaded = taking.result()
+            loaded = self.loaded
             self.phase = Phase.RUNNING
             self._is_dirty = loaded.is_new
             self._waits_for_store = 0
             self._cut_at = time.monotonic() if not loaded.is_new else 0.0
             self._read_on()  # 4
-            return
-        if self.phase == Phase.CLOSED:
             return
         self._fail(error)
 
