@@ -163,7 +163,9 @@ class DirectoryStore:
                 return 0
             kept.update(keep)
             for path in self._blobs.iterdir():
-                if path.name not in kept and not path.name.startswith(files.TEMPORARY):
+                if path.name.startswith(files.TEMPORARY) or self._is_of_heir(path.name):
+                    continue
+                if path.name not in kept:
                     found = path.lstat()
                     path.unlink(missing_ok=True)
                     # one that a savepoint has too takes no less room without this name
@@ -242,6 +244,13 @@ class DirectoryStore:
             except SnapshotError:
                 return None
         return found
+
+    def _is_of_heir(self, name: str) -> bool:
+        """Was a blob, named ID-TOKEN-..., written under a larger token than ours? A process that stood still in a sweep
+        may have lost the directory in between, and what its heir writes no manifest may refer to yet."""
+        parts = name.split("-")
+        token = parts[1] if len(parts) > 1 else ""
+        return token.isdecimal() and self._token is not None and int(token) > self._token
 
     def _refuse_foreign(self) -> None:
         """A directory that was not made for checkpoints is not written into."""

@@ -93,6 +93,7 @@ class Snapshots:
         self._retention = Retention(self._store, _RETAINED)
         self._token = 0
         self._next_id = 1
+        self._void: list[int] = []
         self._layout: Layout | None = None
 
     @property
@@ -103,16 +104,15 @@ class Snapshots:
     def take(self, committed: int | None) -> None:
         """Become the owner, whoever was before: Kafka has decided that. `committed`: the snapshot that counts.
 
-        Raises StoreError.
+        Nothing is deleted before a transaction of ours is committed: Kafka may have decided otherwise meanwhile, and
+        what seems to be nobody's be what our heir has committed. Raises StoreError.
         """
         self._token = self._store.acquire(f"partition {self._number} of {self._stores.job}", seize=True)
         entries = self._store.entries()
         self._next_id = max([entry.id for entry in entries] + [committed or 0]) + 1
-        for entry in entries:
-            if committed is None or entry.id > committed:
-                # its transaction was never committed, so what it holds has not happened
-                self._store.delete(entry.id, ())
-        self._retention.learn(self._store.entries())
+        # the transactions of these were never committed, so what they hold has not happened
+        self._void = [entry.id for entry in entries if committed is None or entry.id > committed]
+        self._retention.learn([entry for entry in entries if entry.id not in self._void])
 
     def wanted(self) -> Mapping[str, list[int]] | None:
         """What the next cut has to hold in full, see `Order.whole`."""
@@ -176,6 +176,9 @@ class Snapshots:
     def tidy(self, written: Written) -> None:
         """The transaction that names it is committed: older ones may go, but for one. Raises StoreError."""
         assert written.manifest is not None
+        while self._void:
+            self._store.delete(self._void[-1], ())
+            self._void.pop()
         self._retention.add(written.manifest)
         self._retention.tidy()
 

@@ -350,6 +350,26 @@ class TestCrashes:
             assert "blobs/after" not in files_in(folder)
 
 
+def test_what_the_heir_writes_is_not_swept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process stands still between the question whether the directory is its own, and what it deletes; meanwhile it
+    is seized. Seen to fail when a sweep did not look at the token in the name: the heir's blob was gone."""
+    with closing(DirectoryStore(folder, "logins")) as paused, closing(DirectoryStore(folder, "logins")) as heir:
+        token = paused.acquire("paused")
+        paused.put(f"1-{token}-w0", [b"of nobody"])
+        referred = paused._referred
+
+        def seized() -> set[str] | None:
+            found = referred()
+            held = heir.acquire("heir", seize=True)
+            heir.put(f"1-{held}-w0", [b"no manifest refers to it yet"])
+            return found
+
+        monkeypatch.setattr(paused, "_referred", seized)
+        assert paused.sweep([]) == len(b"of nobody")
+        monkeypatch.undo()
+        assert [path.read_bytes() for path in (folder / "blobs").iterdir()] == [b"no manifest refers to it yet"]
+
+
 def test_what_lives_still_being_written_is_not_swept(owned: DirectoryStore, folder: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
