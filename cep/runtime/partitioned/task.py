@@ -407,7 +407,9 @@ class Task:
         if records:
             self._is_dirty = True
             sending = self._upstream.loop.submit(self._producer.send(records))
-            sending.add_done_callback(lambda done: self._upstream.wake() if done.exception() else None)
+            sending.add_done_callback(
+                lambda done: None if done.cancelled() or not done.exception() else self._upstream.wake()
+            )
             self._sending.append(sending)
 
     def _waiting_records(self) -> int:
