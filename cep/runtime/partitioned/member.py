@@ -330,6 +330,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 raise explain(error, self._place) from error
             raise
         self._fetching = asyncio.get_running_loop().create_task(self._fetch())
+        self._fetching.add_done_callback(self._on_fetching_ended)
 
     @property
     def _all_sources(self) -> tuple[KafkaSource, ...]:
@@ -479,9 +480,14 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         coordinator.request_rejoin()
         return True
 
+    def _on_fetching_ended(self, task: asyncio.Task[None]) -> None:
+        """Nobody reads any more: that must not go unnoticed."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.inbox.put(Failed(error))
+
     def _hold_back(self, consumer: AIOKafkaConsumer) -> None:
         """Pause partitions of which much waits, and let others go on."""
-        for place in self._reading:
+        for place in self._reading.keys() & consumer.assignment():
             queued = self._queued(place.partition, place.topic)
             if place not in self._paused and queued > _QUEUED_BYTES:
                 self._paused.add(place)
@@ -492,7 +498,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     def _note_ends(self, consumer: AIOKafkaConsumer) -> None:
         ends = {}
-        for place in self._reading:
+        for place in self._reading.keys() & consumer.assignment():
             end = consumer.last_stable_offset(place)
             if end is None or end < 0:
                 end = consumer.highwater(place)
