@@ -41,7 +41,7 @@ class CheckpointStore(Protocol):
     def acquire(self, owner: str, *, seize: bool = False) -> int:
         """Become the owner; `owner` says who, for the messages of others. Returns the fencing token.
 
-        `seize`: also where somebody else is and lives, who is fenced off: something outside has decided that it is ours.
+        `seize`: also where somebody else is and lives, who is fenced off: something else has decided that it is ours.
 
         Raises:
             OccupiedError: somebody else is, and lives; the message names them.

@@ -89,6 +89,12 @@ def setup_of(
     if len(groups) > 1:
         raise ConnectorError("session_timeout_ms and isolation_level must be the same for all sources of a job")
     _refuse_rekeyed_matches(definition.plan)
+    for stream, source in zip(definition.plan.sources, sources, strict=True):
+        if source.until is not None:
+            raise ConnectorError(
+                f"stream {stream.name}: until = '{source.until}' is for a job that ends, and one between topics runs until "
+                "it is stopped; leave it out, or write to files"
+            )
     originals, rekeyed, read = [], [], []
     for number, (stream, source) in enumerate(zip(definition.plan.sources, sources, strict=True)):
         if source.keying != "rekey":
