@@ -92,8 +92,8 @@ def setup_of(
     for stream, source in zip(definition.plan.sources, sources, strict=True):
         if source.until is not None:
             raise ConnectorError(
-                f"stream {stream.name}: until = '{source.until}' is for a job that ends, and one between topics runs until "
-                "it is stopped; leave it out, or write to files"
+                f"stream {stream.name}: until = '{source.until}' is for a job that ends, and one between topics runs "
+                "until it is stopped; leave it out, or write to files"
             )
     originals, rekeyed, read = [], [], []
     for number, (stream, source) in enumerate(zip(definition.plan.sources, sources, strict=True)):
