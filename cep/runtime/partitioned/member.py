@@ -46,8 +46,10 @@ _SMALL_BYTES: Final = 64 << 10
 _BREATH: Final = (0.1, 0.02)
 """Where less than this has come, the next look waits for so much of the time between two commits, and so many seconds
 at most: before its commit nobody sees what comes of a record, and a few records take as much work as a thousand."""
-_REVOKE_PART: Final = 0.5
-"""So much of the time that a rebalance has is given to what was begun."""
+_REBALANCE_MS: Final = 30_000
+"""So long a rebalance waits for members that live; aiokafka would take the session's timeout, which is for the dead."""
+_REVOKE_SECONDS: Final = 20.0
+"""So much of it is given to what was begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,9 +276,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             return
         self._revocation = done = asyncio.Event()
         self.inbox.put(Revoked(lambda: self.loop.soon(done.set)))
-        budget = self._setup.sources[0].max_poll_interval_ms / 1000 * _REVOKE_PART
         with suppress(TimeoutError):
-            async with asyncio.timeout(min(budget, 60.0)):
+            async with asyncio.timeout(_REVOKE_SECONDS):
                 await done.wait()
         reached("txn.revoked")
 
@@ -306,6 +307,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             session_timeout_ms=source.session_timeout_ms,
             heartbeat_interval_ms=source.heartbeat_interval_ms,
             max_poll_interval_ms=source.max_poll_interval_ms,
+            rebalance_timeout_ms=max(_REBALANCE_MS, source.session_timeout_ms),
             fetch_max_bytes=source.fetch_max_bytes,
             max_partition_fetch_bytes=source.max_partition_fetch_bytes,
             fetch_max_wait_ms=source.fetch_max_wait_ms,

@@ -13,6 +13,7 @@ from ostinato.cep.runtime.partitioned.outbox import Route
 from ostinato.cep.runtime.partitioned.rekey import Rekeyed
 from ostinato.cep.runtime.plan import streams_made
 from ostinato.patterns.ast import Connector, Stream
+from ostinato.patterns.printer import print_pattern
 from ostinato.patterns.typecheck import CheckedPattern
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ def routes_of(
         stream: Stream | None = definition.plan.streams.get(name)
         makers = [each.pattern for each in patterns if name in set(streams_made(each))]
         said = ",".join(maker.name for maker in makers) or name
-        version = hashlib.blake2b("\n".join(map(repr, makers)).encode(), digest_size=4).hexdigest()
+        text = "\n".join(print_pattern(maker, show_python=True) for maker in makers)
+        version = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
         for _, target in own:
             keys = target.key or (stream.keys if stream is not None else ())
             routes.setdefault(name, []).append(Route(target, tuple(keys), said, version))
