@@ -225,6 +225,18 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         ends = self._ends
         return sum(max(0, ends.get(TopicPartition(topic, number), at) - at) for topic, at in next_.items())
 
+    async def look_at_ends(self) -> None:
+        """Ask where the partitions end that are read: one of which nothing is fetched any more says nothing itself."""
+        assert self._consumer is not None
+        reading = list(self._reading.keys() & self._consumer.assignment())
+        if reading:
+            try:
+                self._ends |= await self._consumer.end_offsets(reading)
+            except Exception as error:
+                raise explain(error, self._place) from error
+            finally:
+                self._follow_all()
+
     async def job_watermark(self, own: dict[int, tuple[int, bool]]) -> tuple[int, dict[TopicPartition, int]] | None:
         """How far time has come in the job: the smallest watermark of all partitions that are not idle, as committed;
         where all are, the largest. With it comes where the idle ones of our own ended *after* that: what came into them

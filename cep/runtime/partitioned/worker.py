@@ -28,6 +28,8 @@ _LOOK_SECONDS: Final = 1.0
 """How often time of idle partitions, and partitions that do not move, are looked after."""
 _STOP_SECONDS: Final = 30.0
 _STATISTICS_SECONDS: Final = 0.2
+_MEASURE_SECONDS: Final = 5.0
+"""How often it is asked where partitions end."""
 _WARNINGS: Final = 2
 """A partition that does not move is said so many times before it is taken over anew."""
 
@@ -75,8 +77,10 @@ class Worker:
         self._revoking: tuple[float, Callable[[], None]] | None = None
         self._looked = 0.0
         self._told = 0.0
+        self._measured = 0.0
         self._turn = 0
         self._stuck: dict[TaskId, int] = {}
+        self._measuring: Future[None] | None = None
         self._asking: Future[tuple[int, dict[TopicPartition, int]] | None] | None = None
         self._gone = Statistics()
 
@@ -217,6 +221,9 @@ class Worker:
 
     def _watch(self, now: float) -> None:
         """Notice partitions that are ours, have work, and do not move."""
+        if self._measuring is None or (self._measuring.done() and now - self._measured >= _MEASURE_SECONDS):
+            self._measured = now
+            self._measuring = self._member.loop.submit(self._member.look_at_ends())
         for place, task in self.tasks.items():
             loaded, number = task.loaded, place.number
             if task.phase != Phase.RUNNING or loaded is None or not self._member.lag(number, loaded.next):
