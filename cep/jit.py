@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import threading
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,7 @@ class Kernels:
 
 
 _compiled: dict[str, Kernels] = {}
+_lock = threading.RLock()
 
 
 def kernel_functions(module: types.ModuleType) -> list[str]:
@@ -58,7 +60,11 @@ def kernels(module: types.ModuleType) -> Kernels:
     """The module's functions, compiled on their first call."""
     found = _compiled.get(module.__name__)
     if found is None:
-        found = _compiled[module.__name__] = _compile(module)
+        # two threads at once would cache kernels in each other's folders, where nothing tells when they are outdated
+        with _lock:
+            found = _compiled.get(module.__name__)
+            if found is None:
+                found = _compiled[module.__name__] = _compile(module)
     return found
 
 
