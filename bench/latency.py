@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import Cluster
+from cluster import Cluster, total
 from figures import Delays, delays_of
 from inputs import BENCH, note
 from jobs import empty_redis
@@ -24,6 +24,7 @@ PER_SECOND = 10_000
 SECONDS = {False: 60.0, True: 10.0}
 WARM_SECONDS = {False: 10.0, True: 5.0}
 _PATIENCE_SECONDS = 120.0
+_COMPILE_SECONDS = 300.0
 _AFTER_SECONDS = 2.0
 """For the last matches to arrive."""
 
@@ -57,6 +58,8 @@ def latency(cluster: Cluster, address: str, folder: Path, *, quick: bool) -> lis
     """With snapshots in a directory, and in the Redis at `address`."""
     store = folder / "latency"
     ways = {"directory": ["--checkpoint-dir", str(store)], "Redis": ["--checkpoint-redis", address]}
+    note("kernels ...")
+    _warm(cluster, ways["directory"], folder)
     found = []
     for way, options in ways.items():
         note(f"matches at {PER_SECOND:,} events/s, snapshots in {way} ...")
@@ -64,6 +67,24 @@ def latency(cluster: Cluster, address: str, folder: Path, *, quick: bool) -> lis
         empty_redis(address)
         found.append(_measured(cluster, way, options, folder, quick=quick))
     return found
+
+
+def _warm(cluster: Cluster, options: list[str], folder: Path) -> None:
+    """Run the job for a moment: its kernels are compiled where that was never done."""
+    name = "latency-warm"
+    source, target = (cluster.make_topic(f"{name}-{what}", PARTITIONS) for what in ("logins", "alerts"))
+    command = job_command(cluster.servers, name, source, target, *options, program="p1_now.cep")
+    feed = _feed("append", cluster.servers, source, str(PER_SECOND), "1")
+    events = json.loads(subprocess.run(feed, capture_output=True, check=True).stdout.splitlines()[-1])["events"]
+    with Worker(command, folder, cores()[0]) as worker:
+        until = time.monotonic() + _COMPILE_SECONDS
+        while total(cluster.committed(name), [source]) < events:
+            worker.check()
+            if time.monotonic() > until:
+                raise BenchError(f"{name}: not all events were taken\n{worker.said}")
+            time.sleep(0.1)
+        worker.terminate()
+        worker.ended()
 
 
 def _measured(cluster: Cluster, way: str, options: list[str], folder: Path, *, quick: bool) -> Latency:
