@@ -138,7 +138,7 @@ class KafkaSource:
     on_lost_offsets: LostOffsets = "fail"
     isolation: Isolation = "read_committed"
     session_timeout_ms: int = 10_000
-    heartbeat_interval_ms: int = 3_000
+    heartbeat_interval_ms: int = 1_000
     max_poll_interval_ms: int = 300_000
     fetch_max_bytes: int = 52_428_800
     max_partition_fetch_bytes: int = 4_194_304
@@ -190,7 +190,7 @@ def source_options(connector: Connector, owner: str) -> KafkaSource:
         except re.error as error:
             raise ConnectorError(f"{owner}: option topic_pattern: {error} in {pattern!r}") from None
     session = options.number("session_timeout_ms", 10_000)
-    heartbeat = options.number("heartbeat_interval_ms", min(3_000, session // 3))
+    heartbeat = options.number("heartbeat_interval_ms", min(1_000, session // 3))
     if heartbeat * 3 > session:
         raise ConnectorError(
             f"{owner}: heartbeat_interval_ms {heartbeat} is more than a third of session_timeout_ms {session}: one "
