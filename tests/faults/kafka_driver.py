@@ -18,7 +18,7 @@ from typing import Any
 from ostinato.cep.runtime.partitioned.position import Position
 from ostinato.server import exits
 from tests.faults.checker import Faults, Row, check
-from tests.faults.driver import Job, Running, eventually
+from tests.faults.driver import WAIT_SECONDS, Job, Running, eventually
 from tests.faults.kafka_workload import KEYS, TopicFeeder, by_number, events_of, program, topic_of
 from tests.faults.workload import Shape
 from tests.kafka_clients import Kafka, Record
@@ -148,10 +148,10 @@ class Between:
         """How many are in the group, once that is agreed on; 0 while it is being rebalanced."""
         return asyncio.run(_members(self.kafka.servers, self.name))
 
-    def wait_for_members(self, count: int, seconds: float = 60.0) -> None:
-        self.wait_for(lambda: self.members() == count, f"{count} members", seconds)
+    def wait_for_members(self, count: int) -> None:
+        self.wait_for(lambda: self.members() == count, f"{count} members")
 
-    def wait_for(self, holds: Any, what: str, seconds: float = 60.0, every: float = 0.2) -> Any:
+    def wait_for(self, holds: Any, what: str, seconds: float = WAIT_SECONDS, every: float = 0.2) -> Any:
         """Wait for something while anything of the job runs."""
         return eventually(holds, what, seconds, every, unless=self.check_alive)
 

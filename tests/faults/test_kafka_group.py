@@ -28,8 +28,12 @@ QUICK = {"txn.commit"}
     "step", [pytest.param(step, marks=() if step in QUICK else pytest.mark.faults) for step in ZOMBIES]
 )
 def test_a_zombie_stopped_at_a_step(between_topics: StartBetween, kafka: Kafka, trial: Trial, step: str) -> None:
-    """Protects: whoever takes a partition over fences its earlier producer off, and its store, before anything is read;
-    whatever the earlier owner was about to do when it stood still is void."""
+    """Protects: whoever takes a partition over fences its earlier producer off before anything is read; whatever the
+    earlier owner was about to do when it stood still is void.
+
+    Seen to fail at txn.commit when every process had transactional ids of its own (2,548 duplicated), and at
+    txn.position when one that takes over deleted at once what seemed to be no committed snapshot: those of its heir.
+    """
     trial.on("SIGSTOP past the session, then SIGCONT", step)
     job = between_topics(kafka, SHAPE, PATIENT)
     nth = 2 if step == "txn.position" else 6
@@ -78,8 +82,8 @@ def test_workers_that_pause_for_less_than_the_session(between_topics: StartBetwe
 
 @pytest.mark.faults
 def test_the_parent_of_three_workers_is_killed(between_topics: StartBetween, kafka: Kafka, trial: Trial) -> None:
-    """Protects: workers end with their parent; the job that is started again is another group of members, and goes on
-    where the first has committed."""
+    """Protects: workers end with their parent; the job that is started again are other members of the group, and go on
+    where the first ones have committed. Seen to fail when operators began empty: 89 lost, 23 phantom."""
     trial.on("SIGKILL of the parent", "3 workers")
     job = between_topics(kafka, SHAPE)
     first = job.start(3)

@@ -39,7 +39,11 @@ def commits() -> list[ParameterSet]:
 def test_a_worker_killed_as_it_commits(
     between_topics: StartBetween, kafka: Kafka, trial: Trial, step: str, nth: int
 ) -> None:
-    """Protects: output, offsets and the name of the snapshot in one transaction; the snapshot durable before that."""
+    """Protects: output and offsets in one transaction, and the one snapshot that they name.
+
+    Seen to fail at txn.commit when the offsets came in a transaction of their own (468 duplicated), and at txn.snapshot
+    when the newest snapshot was loaded instead of the one that is named (1 lost).
+    """
     trial.on("SIGKILL of 1 of 2 workers", f"txn.{step}")
     job = between_topics(kafka, SHAPE)
     strike_one_of_two(job, f"txn.{step}:{nth}@worker-0=kill")
@@ -51,7 +55,10 @@ def test_a_worker_killed_as_it_commits(
 def test_the_only_process_killed_as_it_takes_over(
     between_topics: StartBetween, kafka: Kafka, trial: Trial, step: str
 ) -> None:
-    """Protects: a take-over changes nothing that another one would need, however far it came."""
+    """Protects: a take-over changes nothing that another one would need, however far it came.
+
+    Seen to fail at txn.restored when operators began empty: 82 lost, 23 phantom.
+    """
     trial.on("SIGKILL in recovery, -p 1", f"txn.{step}")
     job = between_topics(kafka, SHAPE)
     kill_twice(job, "txn.committed:9=kill", f"txn.{step}:2=kill")
@@ -99,7 +106,7 @@ def test_routers_killed_as_they_take_over(between_topics: StartBetween, kafka: K
 
 def test_ten_seconds_of_kills(between_topics: StartBetween, kafka: Kafka, trial: Trial) -> None:
     """Protects: everything together, on 3 workers."""
-    trial.on("SIGKILL every 0.5-2 s for 10 s", "3 workers")
+    trial.on("SIGKILL every 0.5-2 s for 10 s", "3 workers, directory")
     job = between_topics(kafka, Shape(events=8_000))
     storm(job, 10, least=4)
     trial.judge_topics(job)
@@ -107,13 +114,12 @@ def test_ten_seconds_of_kills(between_topics: StartBetween, kafka: Kafka, trial:
 
 @pytest.mark.faults
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("store", ["directory", "redis"])
 def test_a_minute_of_kills_between_topics(
-    between_topics: StartBetween, kafka: Kafka, redis: RedisServer, trial: Trial, store: str
+    between_topics: StartBetween, kafka: Kafka, redis: RedisServer, trial: Trial
 ) -> None:
-    """Protects: the same, for longer, with either store."""
-    trial.on("SIGKILL every 0.5-2 s for 60 s", f"3 workers, {store}")
-    job = between_topics(kafka, Shape(events=28_000), Options(store=redis.address if store == "redis" else ""))
+    """Protects: the same, for longer, with snapshots in Redis."""
+    trial.on("SIGKILL every 0.5-2 s for 60 s", "3 workers, Redis")
+    job = between_topics(kafka, Shape(events=28_000), Options(store=redis.address))
     storm(job, 60, least=25)
     trial.judge_topics(job)
 
