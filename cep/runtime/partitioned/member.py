@@ -9,27 +9,24 @@ from __future__ import annotations
 import asyncio
 import queue
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError, TopicAlreadyExistsError
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.protocol.group import HeartbeatRequest
 
-from ostinato.cep.connectors.base import ConnectorError, SourceError
 from ostinato.cep.connectors.kafka.consumer import BulkConsumer
 from ostinato.cep.connectors.kafka.errors import KafkaUnavailableError, NotAMemberError, explain
 from ostinato.cep.connectors.kafka.eventloop import EventLoop
-from ostinato.cep.connectors.kafka.options import KafkaSource
 from ostinato.cep.connectors.kafka.producers import Offsets, PlainProducer, Producer, TransactionalProducer
 from ostinato.cep.runtime.partitioned.assignor import make_assignor
-from ostinato.cep.runtime.partitioned.position import Position
+from ostinato.cep.runtime.partitioned.cluster import Cluster
 from ostinato.cep.runtime.partitioned.setup import Setup
-from ostinato.cep.runtime.partitioned.takeover import Committed, LogEnds
 from ostinato.state.steps import reached
 
 if TYPE_CHECKING:
@@ -114,6 +111,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._ends: dict[TopicPartition, int] = {}
         self._consumer: AIOKafkaConsumer | None = None
         self._admin: AIOKafkaAdminClient | None = None
+        self._cluster: Cluster | None = None
         self._fetching: asyncio.Task[None] | None = None
         self._queued: Callable[[int, str], int] = lambda _number, _topic: 0
         self._revocation = asyncio.Event()
@@ -133,7 +131,18 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         finally:
             self.loop.close()
 
+    @property
+    def reading(self) -> Collection[TopicPartition]:
+        """What is read at the moment; for coroutines of the loop."""
+        return self._reading.keys()
+
     # For tasks
+
+    @property
+    def cluster(self) -> Cluster:
+        """What Kafka knows; its coroutines are for the loop."""
+        assert self._cluster is not None, "the member has not been started"
+        return self._cluster
 
     def make_producer(self, number: int, *, routing: bool) -> Producer:
         """Belongs to the loop."""
@@ -158,39 +167,6 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             raise NotAMemberError(f"{self._place}: {error}") from error
         if answer.error_code:
             raise NotAMemberError(f"{self._place}: the group is being rebalanced (code {answer.error_code})")
-
-    async def committed(self, number: int, *, routing: bool) -> Committed:
-        """What Kafka knows of a partition number. Raises ConnectorError, SnapshotError."""
-        assert self._admin is not None
-        own = self.topics_of(number, routing=routing)
-        topics = sorted({topic for each in own for topic in each})
-        places = [TopicPartition(topic, number) for topic in topics]
-        try:
-            found = await self._admin.list_consumer_group_offsets(self._setup.job, partitions=places)
-            logs = await self._log_ends(number, own, self._sources(routing=routing))
-        except Exception as error:
-            raise explain(error, self._place) from error
-        offsets = {place.topic: held.offset for place, held in found.items() if held.offset >= 0}
-        kept = []
-        for place, held in found.items():
-            if held.offset >= 0:
-                what = f"topic {place.topic}, partition {number}, group {self._setup.job}"
-                kept.append(Position.decode(held.metadata, what))
-        position = max(kept, key=lambda each: each.snapshot, default=None)
-        return Committed(offsets, position, logs, self._origins(), self._partitions())
-
-    def topics_of(self, number: int, *, routing: bool) -> list[list[str]]:
-        """The topics of each source that have this partition, by name."""
-        assert self._consumer is not None
-        cluster = self._consumer._client.cluster
-        found = []
-        for source in self._sources(routing=routing):
-            if source.pattern is not None:
-                names = [topic for topic in cluster.topics() if re.fullmatch(source.pattern, topic)]
-            else:
-                names = list(source.topics)
-            found.append(sorted(name for name in names if number in (cluster.partitions_for_topic(name) or ())))
-        return found
 
     def begin_reading(self, number: int, next_: dict[str, int], epoch: int) -> None:
         """Let records come from these offsets on, by topic."""
@@ -230,50 +206,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         assert self._consumer is not None
         reading = list(self._reading.keys() & self._consumer.assignment())
         if reading:
-            try:
-                self._ends |= await self._consumer.end_offsets(reading)
-            except Exception as error:
-                raise explain(error, self._place) from error
-            finally:
-                self._follow_all()
-
-    async def job_watermark(self, own: dict[int, tuple[int, bool]]) -> tuple[int, dict[TopicPartition, int]] | None:
-        """How far time has come in the job: the smallest watermark of all partitions that are not idle, as committed;
-        where all are, the largest. With it comes where the idle ones of our own ended *after* that: what came into them
-        before is not late. None where somebody has not committed yet.
-
-        `own`: number -> watermark and idleness of those that are here.
-        """
-        assert self._admin is not None
-        assert self._consumer is not None
-        try:
-            found = await self._admin.list_consumer_group_offsets(self._setup.job)
-        except Exception as error:
-            raise explain(error, self._place) from error
-        known = dict(own)
-        routed = self._setup.routed_topics
-        for place, held in found.items():
-            if place.topic not in routed and place.partition not in known:
-                position = Position.decode(held.metadata, self._place)
-                known[place.partition] = (position.watermark, position.idle)
-        wanted = {
-            number
-            for topic in self._consumer.subscription() - routed
-            for number in self._consumer._client.cluster.partitions_for_topic(topic) or ()
-        }
-        if wanted - known.keys():
-            return None
-        awake = [watermark for watermark, idle in known.values() if not idle]
-        watermark = min(awake) if awake else max((watermark for watermark, _ in known.values()), default=None)
-        if watermark is None:
-            return None
-        idle = [place for place in self._reading if place.partition in own and own[place.partition][1]]
-        try:
-            return watermark, await self._consumer.end_offsets(idle)
-        except Exception as error:
-            raise explain(error, self._place) from error
-        finally:
-            self._follow_all()
+            self._ends |= await self.cluster.ends(reading)
 
     def wake(self) -> None:
         """Let the thread that computes look around."""
@@ -298,6 +231,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         assert self._consumer is not None
         self._reading.clear()
         self._paused.clear()
+        self._ends = {}
         for place in assigned:
             self._consumer.seek(place, 0)
             self._consumer.pause(place)
@@ -327,15 +261,16 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             group_instance_id=self._instance,
         )
         self._admin = AIOKafkaAdminClient(**given)
+        self._cluster = cluster = Cluster(self._setup, consumer, self._admin, self._announce)
         try:
             await self._admin.start()
-            await self._check_topics()
+            await cluster.check_topics()
             patterns = [each.pattern for each in self._setup.sources if each.pattern is not None]
             if patterns:
-                named = [re.escape(topic) for each in self._all_sources for topic in each.topics]
+                named = [re.escape(topic) for each in cluster.all_sources for topic in each.topics]
                 consumer.subscribe(pattern="|".join(f"(?:{each})$" for each in (*patterns, *named)), listener=self)
             else:
-                topics = {topic for each in self._all_sources for topic in each.topics}
+                topics = {topic for each in cluster.all_sources for topic in each.topics}
                 consumer.subscribe(topics=sorted(topics), listener=self)
             await consumer.start()
         except BaseException as error:
@@ -345,76 +280,6 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             raise
         self._fetching = asyncio.get_running_loop().create_task(self._fetch())
         self._fetching.add_done_callback(self._on_fetching_ended)
-
-    @property
-    def _all_sources(self) -> tuple[KafkaSource, ...]:
-        return (*self._setup.sources, *self._setup.originals)
-
-    def _sources(self, *, routing: bool) -> tuple[KafkaSource, ...]:
-        return self._setup.originals if routing else self._setup.sources
-
-    def _origins(self) -> list[list[str]]:
-        """For each source that is rekeyed, the partitions that its records come from."""
-        assert self._consumer is not None
-        cluster = self._consumer._client.cluster
-        found: list[list[str]] = [[] for _ in self._setup.sources]
-        for each in self._setup.rekeyed:
-            for topic in each.topics:
-                numbers = sorted(cluster.partitions_for_topic(topic) or ())
-                found[each.source] += [f"{topic}/{number}" for number in numbers]
-        return found
-
-    def _partitions(self) -> dict[str, int]:
-        assert self._consumer is not None
-        cluster = self._consumer._client.cluster
-        return {each.through: len(cluster.partitions_for_topic(each.through) or ()) for each in self._setup.rekeyed}
-
-    async def _make_own_topics(self) -> None:
-        """Make the topics of the job's own that are not there yet, with as many partitions as go with the others."""
-        assert self._admin is not None
-        if not self._setup.rekeyed:
-            return
-        own = {each.through for each in self._setup.rekeyed}
-        existing = set(await self._admin.list_topics())
-        others = {topic for source in self._setup.sources for topic in source.topics} - own
-        models = sorted((others or self._setup.routed_topics) & existing)
-        if not models or own <= existing:
-            return
-        described = [each["partitions"] for each in await self._admin.describe_topics(models)]
-        partitions = max(len(each) for each in described)
-        copies = max(len(each["replicas"]) for topic in described for each in topic)
-        for topic in sorted(own - existing):
-            with suppress(TopicAlreadyExistsError):
-                await self._admin.create_topics([NewTopic(topic, partitions, copies)])
-            self._announce(f"topic {topic} is made: {partitions} partitions, {copies} copies of each")
-
-    async def _check_topics(self) -> None:
-        """Raise where topics are missing, or do not go together."""
-        assert self._admin is not None
-        await self._make_own_topics()
-        existing = set(await self._admin.list_topics())
-        routed = self._setup.routed_topics
-        if routed - existing:
-            self._refuse_missing(sorted(routed - existing))
-        named = sorted({topic for source in self._setup.sources for topic in source.topics})
-        missing = [topic for topic in named if topic not in existing]
-        if missing:
-            self._refuse_missing(missing)
-        if len(named) > 1:
-            described = await self._admin.describe_topics(named)
-            counts = {each["topic"]: len(each["partitions"]) for each in described}
-            if len(set(counts.values())) > 1:
-                said = ", ".join(f"{topic} has {count}" for topic, count in sorted(counts.items()))
-                raise ConnectorError(
-                    f"topics that are read together need equally many partitions, so that a key is in the same one of "
-                    f"each: {said}. Add partitions, or let the smaller one be rekeyed (keying = 'rekey')"
-                )
-
-    def _refuse_missing(self, topics: Sequence[str]) -> NoReturn:
-        raise SourceError(
-            f"topic {', '.join(topics)} at {self._connection.servers}: there is no such topic; create it "
-            "(kafka-topics.sh --create), or check its name"
-        )
 
     async def _stop(self, *, leave: bool) -> None:
         self._owned.clear()
@@ -518,33 +383,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 end = consumer.highwater(place)
             if end is not None and end >= 0:
                 ends[place] = end
-        self._ends = ends
-
-    async def _log_ends(
-        self, number: int, own: Sequence[Sequence[str]], sources: Sequence[KafkaSource]
-    ) -> dict[str, LogEnds]:
-        consumer = self._consumer
-        assert consumer is not None
-        places = sorted({TopicPartition(topic, number) for each in own for topic in each})
-        first = await consumer.beginning_offsets(places)
-        end = await consumer.end_offsets(places)
-        starts: dict[str, int] = {}
-        for source, topics in zip(sources, own, strict=True):
-            for topic in topics:
-                place = TopicPartition(topic, number)
-                if isinstance(source.start, int):
-                    found = (await consumer.offsets_for_times({place: source.start}))[place]
-                    starts[topic] = end[place] if found is None else found.offset
-                else:
-                    starts[topic] = first[place] if source.start == "earliest" else end[place]
-        self._follow_all()
-        return {place.topic: LogEnds(first[place], end[place], starts[place.topic]) for place in places}
-
-    def _follow_all(self) -> None:
-        """Whoever asks for offsets makes aiokafka follow these topics only; those that come later and fit a pattern
-        would never be noticed."""
-        if self._consumer is not None and any(each.pattern is not None for each in self._setup.sources):
-            self._consumer._client.set_topics([])
+        self._ends = {place: max(end, self._ends.get(place, end)) for place, end in ends.items()}
 
     async def _commit_offsets(self, offsets: Offsets) -> None:
         assert self._consumer is not None

@@ -18,7 +18,7 @@ from ostinato.cep.runtime.partitioned.commit import CutAt, commit, tidy
 from ostinato.cep.runtime.partitioned.rekey import Rekeyed, by_origin
 from ostinato.cep.runtime.partitioned.setup import Setup
 from ostinato.cep.runtime.partitioned.snapshots import Cut, Written
-from ostinato.cep.runtime.partitioned.takeover import Committed, Loaded, load
+from ostinato.cep.runtime.partitioned.takeover import Loaded, load
 from ostinato.cep.runtime.pipeline import Pipeline
 from ostinato.cep.runtime.sources import ReadChunk, Tick, wall_clock
 from ostinato.state.errors import FencedError, SnapshotError, StateError, StoreError
@@ -27,6 +27,7 @@ from ostinato.state.steps import reached
 
 if TYPE_CHECKING:
     from ostinato.cep.connectors.kafka.records import RecordBlock
+    from ostinato.cep.runtime.partitioned.cluster import Cluster
 
 _TICK_SECONDS: Final = 0.1
 _RETRY_SECONDS: Final = (0.2, 10.0)
@@ -45,10 +46,8 @@ class Upstream(Protocol):
     async def confirm(self) -> None:
         """Raise where we are no member of the group at the moment."""
 
-    async def committed(self, number: int, *, routing: bool) -> Committed: ...
-
-    def topics_of(self, number: int, *, routing: bool) -> list[list[str]]:
-        """The topics of each source that have this partition."""
+    @property
+    def cluster(self) -> Cluster: ...
 
     def begin_reading(self, number: int, next_: dict[str, int], epoch: int) -> None:
         """Let records come from these offsets on; `epoch` comes with each block."""
@@ -109,7 +108,6 @@ class Task:
         self._is_dirty = False
         self._was_idle = False
         self._waits_for_store = 0
-        self._committed_rows: dict[str, int] = {}
 
     # What the group says
 
@@ -127,7 +125,7 @@ class Task:
             return
         assert self.loaded is not None
         self._forget_queue()
-        topics = self._upstream.topics_of(self.number, routing=self.routing)
+        topics = self._upstream.cluster.topics_of(self.number, routing=self.routing)
         if any(topic not in self.loaded.next for own in topics for topic in own):
             # There is one more to read. What is under way is settled by the next producer.
             self._drop()
@@ -278,9 +276,9 @@ class Task:
         try:
             await producer.start()  # 1
             reached("txn.fenced")
-            committed = await self._upstream.committed(self.number, routing=self.routing)  # 2
+            committed = await self._upstream.cluster.committed(self.number, routing=self.routing)  # 2
             reached("txn.position")
-            topics = self._upstream.topics_of(self.number, routing=self.routing)
+            topics = self._upstream.cluster.topics_of(self.number, routing=self.routing)
             loading = self._thread.submit(
                 load, self._setup, self.number, topics, committed, self._announce, routing=self.routing
             )
@@ -314,10 +312,10 @@ class Task:
         if loaded.muted_until:
             return
         loaded.outbox.muted = False
-        reached_ = self._watermark(loaded)
-        if loaded.watermark is not None and reached_ != loaded.watermark:
+        stands = self._watermark(loaded)
+        if loaded.watermark is not None and stands != loaded.watermark:
             self._announce(
-                f"{self.name}: after playing the input again time stands at {reached_} and not at "
+                f"{self.name}: after playing the input again time stands at {stands} and not at "
                 f"{loaded.watermark}: something besides the input has moved it (idleness, processing time)"
             )
             for intake in loaded.pipeline.intakes:

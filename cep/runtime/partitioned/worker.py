@@ -159,7 +159,7 @@ class Worker:
             TaskId(number, routing)
             for number in numbers
             for routing in (False, True)
-            if any(self._member.topics_of(number, routing=routing))
+            if any(self._member.cluster.topics_of(number, routing=routing))
         }
         for place in sorted(self.tasks.keys() - wanted):
             task = self.tasks.pop(place)
@@ -217,7 +217,7 @@ class Worker:
                         task.lift(*found)
         if self._asking is None and any(task.is_idle and task.phase == Phase.RUNNING for task in running.values()):
             own = {number: (task.watermark or 0, task.is_idle) for number, task in running.items()}
-            self._asking = self._member.loop.submit(self._member.job_watermark(own))
+            self._asking = self._member.loop.submit(self._member.cluster.job_watermark(own, self._member.reading))
 
     def _watch(self, now: float) -> None:
         """Notice partitions that are ours, have work, and do not move."""
