@@ -44,7 +44,7 @@ async def append(servers: str, topic: str, partitions: int, per_second: float, s
         began = time.perf_counter()
         while sent < len(planned):
             elapsed = time.perf_counter() - began
-            count = due(per_second, elapsed, sent)
+            count = min(due(per_second, elapsed, sent), len(planned) - sent)
             if count > per_second * _BEHIND_SECONDS:
                 behind += count
             now = time.time_ns() // 1000
