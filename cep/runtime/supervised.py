@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal, Protocol, TypeAlias, cast
 
 from ostinato.cep.connectors.base import ConnectorError, SinkError, SourceError
+from ostinato.cep.connectors.kafka.errors import LostOffsetsError
 from ostinato.cep.runtime.attempt import Attempt, Ending
 from ostinato.cep.runtime.checkpoints import CheckpointStatistics
 from ostinato.cep.runtime.commands import CommandError, Commands, JobState, JobStatus, What
@@ -316,7 +317,7 @@ class SupervisedJob:
 
 def is_final(failure: Exception) -> bool:
     """Would the same happen again, or must the job not go on?"""
-    if isinstance(failure, (FencedError, OccupiedError, DurabilityError, SnapshotError, ResumeError)):
+    if isinstance(failure, (FencedError, OccupiedError, DurabilityError, SnapshotError, ResumeError, LostOffsetsError)):
         return True
     if isinstance(failure, (PatternError, LoadError, StrictError)):
         return True
