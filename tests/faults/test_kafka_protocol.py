@@ -91,6 +91,8 @@ STRIKES: Mapping[str, Strike] = {
 @pytest.mark.faults
 @pytest.mark.parametrize("how", STRIKES)
 def test_each_request_is_struck(struck: Proxied, between_topics: StartBetween, trial: Trial, how: str) -> None:
+    """Protects: what fails goes back to what is committed, with a new producer and in the same process; none of it is
+    done by halves."""
     trial.on(how, "each request in turn")
     broker, proxy = struck
     for api in BEGINNING:
@@ -127,6 +129,12 @@ CODES = {
 def test_each_request_is_answered_with_an_error(
     struck: Proxied, between_topics: StartBetween, trial: Trial, code: int
 ) -> None:
+    """Protects: any error makes a producer disposable, and none a worker.
+
+    Seen to fail with 13 and 45 when a producer did not remember that a record could not be written (lost matches); with
+    each of the codes when aiokafka's word that there is no transaction any more was taken for a bug, and when an answer
+    to a heartbeat that it does not know ended the reading (the worker was begun again).
+    """
     trial.on(f"error {code}, {CODES[code]}", "each request in turn, once and three times")
     broker, proxy = struck
     rules = [proxy.on(Api.INIT_PRODUCER_ID, AnswerWith(code), times=3)]
@@ -153,6 +161,8 @@ def test_a_late_end_of_a_transaction_does_not_end_the_next_one(
 
     Protects: a producer of which nobody knows what became of its last request is thrown away (`_watch`, producers.py);
     the next one has another epoch, and what is late is refused.
+
+    Seen to fail without: the broker took the late EndTxn for the next transaction's.
     """
     trial.on("EndTxn held back, delivered in the next transaction", "one partition")
     broker, proxy = struck
