@@ -23,7 +23,10 @@ def test_the_broker_is_killed_and_comes_back(
     between_topics: StartBetween, kafka_brokers: KafkaBrokers, trial: Trial, times: int, down: float
 ) -> None:
     """Protects: a producer that does not know what became of a request is thrown away, and its partition taken over
-    anew from what is committed; whoever cannot reach the broker waits for it."""
+    anew from what is committed; whoever cannot reach the broker waits for it.
+
+    Seen to fail when a partition went on where it had been, instead of where the committed offset is: 224 lost.
+    """
     trial.on("SIGKILL of the broker", f"{times} times, down for {down:g} s")
     broker = kafka_brokers()
     job = between_topics(broker, SHAPE)
@@ -43,7 +46,8 @@ def test_the_broker_is_killed_and_comes_back(
 def test_the_broker_answers_late(
     between_topics: StartBetween, kafka_brokers: KafkaBrokers, trial: Trial, patience: int
 ) -> None:
-    """Protects: the same, where the answer comes after all: before the client has given it up, and after."""
+    """Protects: the same, where the answer comes after all: before the client has given it up, and after (seen to fail
+    in the same way: 35 lost)."""
     trial.on("SIGSTOP of the broker for 20 s", f"request_timeout_ms = {patience}")
     broker = kafka_brokers()
     given = {"request_timeout_ms": patience}
@@ -60,7 +64,8 @@ def test_the_broker_answers_late(
 
 @pytest.mark.faults
 def test_a_transaction_that_outlives_its_timeout(between_topics: StartBetween, kafka: Kafka, trial: Trial) -> None:
-    """Protects: what the broker has aborted is done again from what is committed, and it is said."""
+    """Protects: what the broker has aborted is done again from what is committed, and it is said. Seen to fail when the
+    partition went on where it had been: 34 lost."""
     trial.on("a transaction outlives its timeout", "txn.drained, 8 s of 3 s")
     options = Options(source={"session_timeout_ms": 20_000}, sink={"transaction_timeout_ms": 3_000})
     job = between_topics(kafka, SHAPE, options)

@@ -98,7 +98,8 @@ def test_the_parent_of_three_workers_is_killed(between_topics: StartBetween, kaf
 
 @pytest.mark.faults
 def test_one_machine_three_machines_two_machines(between_topics: StartBetween, kafka: Kafka, trial: Trial) -> None:
-    """Protects: partitions change hands with what was begun committed first."""
+    """Protects: partitions change hands with what was begun committed first, and with their state. Seen to fail when
+    operators began empty: 101 lost, 24 phantom."""
     trial.on("1, 3, 2 machines under load", "members join and leave")
     job = between_topics(kafka, Shape(events=12_000))
     first = job.start(1)

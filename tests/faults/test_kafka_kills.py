@@ -88,7 +88,10 @@ def test_a_worker_killed_as_it_commits_what_is_rekeyed(
     between_topics: StartBetween, kafka: Kafka, trial: Trial, step: str, nth: int
 ) -> None:
     """Protects: routers write what they have read, and their offsets, in one transaction; what they mark of time comes
-    along. Both kinds of tasks commit in turn, and are struck."""
+    along. Both kinds of tasks commit in turn, and are struck.
+
+    Seen to fail at txn.commit when the offsets came in a transaction of their own: 41 lost, 380 duplicated, 48 phantom.
+    """
     trial.on("SIGKILL of 1 of 2 workers, rekeyed", f"txn.{step}")
     job = between_topics(kafka, SHAPE, REKEYED)
     strike_one_of_two(job, f"txn.{step}:{nth}@worker-0=kill")
