@@ -67,7 +67,7 @@ def test_a_transaction_that_outlives_its_timeout(between_topics: StartBetween, k
     """Protects: what the broker has aborted is done again from what is committed, and it is said. Seen to fail when the
     partition went on where it had been: 34 lost."""
     trial.on("a transaction outlives its timeout", "txn.drained, 8 s of 3 s")
-    options = Options(source={"session_timeout_ms": 20_000}, sink={"transaction_timeout_ms": 3_000})
+    options = Options(per_second=200, source={"session_timeout_ms": 20_000}, sink={"transaction_timeout_ms": 3_000})
     job = between_topics(kafka, SHAPE, options)
     running = job.start(1, "txn.drained:12=sleep 8")
     job.wait_for(lambda: job.job.struck("txn.drained:12=sleep 8"), "the step to be reached")

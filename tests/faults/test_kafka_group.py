@@ -18,7 +18,7 @@ from tests.services import RedisServer
 pytestmark = [pytest.mark.timeout(240)]
 
 SHAPE = Shape(events=6_000)
-PATIENT = Options(sink={"transaction_timeout_ms": 60_000})
+PATIENT = Options(per_second=200, sink={"transaction_timeout_ms": 60_000})
 HASTY = Options(sink={"transaction_timeout_ms": 3_000})
 ZOMBIES = ("txn.position", "txn.cut", "txn.snapshot", "txn.offsets", "txn.commit", "txn.committed")
 QUICK = {"txn.commit"}

@@ -19,7 +19,10 @@ from tests.services import RedisServer
 pytestmark = [pytest.mark.timeout(240)]
 
 SHAPE = Shape(events=4_000)
-REKEYED = Options(partitions=3, rekey=True)
+SLOWLY = 150
+"""Events a second: the input has to last until the step is reached, also where it takes long to begin."""
+DIRECT = Options(per_second=SLOWLY)
+REKEYED = Options(per_second=SLOWLY, partitions=3, rekey=True)
 COMMITTING = ("cut", "snapshot", "drained", "offsets", "commit", "committed", "tidied")
 TAKING = ("fence", "fenced", "position", "restored")
 QUICK = {("commit", 6)}
@@ -45,7 +48,7 @@ def test_a_worker_killed_as_it_commits(
     when the newest snapshot was loaded instead of the one that is named (1 lost).
     """
     trial.on("SIGKILL of 1 of 2 workers", f"txn.{step}")
-    job = between_topics(kafka, SHAPE)
+    job = between_topics(kafka, SHAPE, DIRECT)
     strike_one_of_two(job, f"txn.{step}:{nth}@worker-0=kill")
     trial.judge_topics(job)
 
@@ -60,7 +63,7 @@ def test_the_only_process_killed_as_it_takes_over(
     Seen to fail at txn.restored when operators began empty: 82 lost, 23 phantom.
     """
     trial.on("SIGKILL in recovery, -p 1", f"txn.{step}")
-    job = between_topics(kafka, SHAPE)
+    job = between_topics(kafka, SHAPE, DIRECT)
     kill_twice(job, "txn.committed:9=kill", f"txn.{step}:2=kill")
     trial.judge_topics(job)
 
@@ -70,7 +73,7 @@ def test_a_process_killed_as_it_gives_partitions_up(between_topics: StartBetween
     """Protects: what was begun is committed before partitions go; whoever dies then is waited for no longer than the
     session lasts."""
     trial.on("SIGKILL in a rebalance, -p 1", "txn.revoked")
-    job = between_topics(kafka, SHAPE)
+    job = between_topics(kafka, SHAPE, DIRECT)
     first = job.start(1, "txn.revoked=kill")
     job.wait_until_running()
     job.start(1)
@@ -132,7 +135,7 @@ def test_a_minute_of_kills_between_topics(
 def test_half_a_minute_of_kills_rekeyed(between_topics: StartBetween, kafka: Kafka, trial: Trial) -> None:
     """Protects: the same, with routers before."""
     trial.on("SIGKILL every 0.5-2 s for 30 s", "3 workers, rekeyed")
-    job = between_topics(kafka, Shape(events=16_000), REKEYED)
+    job = between_topics(kafka, Shape(events=16_000), Options(partitions=3, rekey=True))
     storm(job, 30, least=12)
     trial.judge_topics(job)
 
