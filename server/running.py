@@ -98,7 +98,10 @@ def _run(spec: ProgramSpec, options: RunOptions, stop: Stop) -> int:
     if has_topics(loaded.program.outputs) and runs_by_partitions(laid_out, loaded.program.outputs):
         from ostinato.server.between_topics import run_between_topics, spec_of
 
-        return run_between_topics(spec_of(spec, options), loaded, options, stop)
+        try:
+            return run_between_topics(spec_of(spec, options), loaded, options, stop)
+        except Exception as error:
+            raise _failure(error) from error
     lasting = options.lasting
     progress = Progress(wanted=options.progress)
     checkpointing, savepoint = open_stores(lasting, spec)

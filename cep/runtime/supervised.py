@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal, Protocol, TypeAlias, cast
 
 from ostinato.cep.connectors.base import ConnectorError, SinkError, SourceError
-from ostinato.cep.connectors.kafka.errors import LostOffsetsError
+from ostinato.cep.connectors.kafka.errors import LostOffsetsError, TooLargeError
 from ostinato.cep.runtime.attempt import Attempt, Ending
 from ostinato.cep.runtime.checkpoints import CheckpointStatistics
 from ostinato.cep.runtime.commands import CommandError, Commands, JobState, JobStatus, What
@@ -317,7 +317,9 @@ class SupervisedJob:
 
 def is_final(failure: Exception) -> bool:
     """Would the same happen again, or must the job not go on?"""
-    if isinstance(failure, (FencedError, OccupiedError, DurabilityError, SnapshotError, ResumeError, LostOffsetsError)):
+    if isinstance(failure, (FencedError, OccupiedError, DurabilityError, SnapshotError, ResumeError)):
+        return True
+    if isinstance(failure, (LostOffsetsError, TooLargeError)):
         return True
     if isinstance(failure, (PatternError, LoadError, StrictError)):
         return True

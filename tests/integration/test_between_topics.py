@@ -291,3 +291,14 @@ def test_what_goes_elsewhere_cannot_be_exactly_once(case: Case) -> None:
     running = case.start()
     assert running.wait(60) != 0
     assert "at_least_once" in running.said
+
+
+def test_a_match_that_is_too_large_ends_the_job(case: Case) -> None:
+    """It would be too large at every attempt; nothing is committed that does not have it."""
+    topic = case.topic(partitions=1)
+    case.program(f"'{topic}'", "max_request_size = 1000")
+    case.kafka.produce(topic, [*case.guessing("ada" * 1000), *case.later(1)])
+    running = case.start("--restart", "fixed-delay attempts=3 delay=100ms")
+    assert running.wait(60) == exits.OUTPUT
+    assert "raise max_request_size" in running.said
+    assert sum(at for at, _ in case.kafka.committed(case.name).values()) < 4

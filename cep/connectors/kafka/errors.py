@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ostinato.cep.connectors.base import ConnectorError, SourceError
+from ostinato.cep.connectors.base import ConnectorError, SinkError, SourceError
 
 
 class KafkaUnavailableError(SourceError):
@@ -20,6 +20,10 @@ class ProducerLostError(ConnectorError):
 
 class FencedProducerError(ProducerLostError):
     """Another producer with the same transactional id has taken over."""
+
+
+class TooLargeError(SinkError):
+    """A record is larger than may be written: that would be so at every attempt."""
 
 
 class LostOffsetsError(SourceError):
@@ -44,6 +48,11 @@ def explain(error: BaseException, place: str) -> ConnectorError:
         return SourceError(f"{place}: not authorized; allow it by an ACL (kafka-acls.sh --add), or check the user")
     if isinstance(error, kafka.UnknownTopicOrPartitionError):
         return SourceError(f"{place}: there is no such topic; create it (kafka-topics.sh --create), or check its name")
+    if isinstance(error, kafka.MessageSizeTooLargeError):
+        return TooLargeError(
+            f"{place}: a record is larger than may be written ({said}); raise max_request_size of the output, and the "
+            "topic's max.message.bytes"
+        )
     if isinstance(error, kafka.ProducerFenced):
         return FencedProducerError(f"{place}: another worker has taken over")
     if isinstance(error, (kafka.KafkaConnectionError, kafka.NodeNotReadyError, kafka.RequestTimedOutError)):

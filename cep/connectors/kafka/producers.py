@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from ostinato.cep.connectors.kafka.errors import FencedProducerError, ProducerLostError, explain
+from ostinato.cep.connectors.kafka.errors import FencedProducerError, ProducerLostError, TooLargeError, explain
 from ostinato.cep.connectors.kafka.options import Connection
 
 if TYPE_CHECKING:
@@ -187,6 +187,8 @@ class _Sending:
         if isinstance(error, ProducerLostError) or not isinstance(error, lost):
             return error
         said = explain(error, self._place)
+        if isinstance(said, TooLargeError):
+            return said
         kind = FencedProducerError if isinstance(said, FencedProducerError) else ProducerLostError
         return kind(str(said))
 

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ostinato.cep.connectors.base import Chunk, ConnectorError
-from ostinato.cep.connectors.kafka.errors import LostOffsetsError, NotAMemberError
+from ostinato.cep.connectors.kafka.errors import LostOffsetsError, NotAMemberError, TooLargeError
 from ostinato.cep.connectors.kafka.eventloop import EventLoop
 from ostinato.cep.connectors.kafka.producers import Producer
 from ostinato.cep.runtime.attempt import counters_of
@@ -508,7 +508,7 @@ def is_fatal(error: BaseException) -> bool:
 
     if isinstance(error, FencedError):
         return False
-    if isinstance(error, (SnapshotError, LostOffsetsError, StrictError, PatternError)):
+    if isinstance(error, (SnapshotError, LostOffsetsError, TooLargeError, StrictError, PatternError)):
         return True
     # anything else that is no matter of Kafka, of the store or of the system is a bug, ours or the user's
     return not isinstance(error, (ConnectorError, StateError, OSError, TimeoutError))
