@@ -44,6 +44,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         for options in (["-p", "1", "--checkpoint-dir", "chk"], ["-p", "2"]):
             command = [sys.executable, "-m", "ostinato.server.cli", "run", "warm.cep", *options]
             subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=600)
+        records = "from ostinato.cep.connectors.kafka.records import warm; warm()"
+        subprocess.run([sys.executable, "-c", records], capture_output=True, check=False, timeout=600)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
