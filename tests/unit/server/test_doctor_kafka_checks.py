@@ -260,7 +260,9 @@ CASES: list[tuple[str, Severity, Callable[[], KafkaFacts], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("check", "severity", "facts", "words"), CASES, ids=[f"{n}-{case[0]}" for n, case in enumerate(CASES)])
+@pytest.mark.parametrize(
+    ("check", "severity", "facts", "words"), CASES, ids=[f"{n}-{case[0]}" for n, case in enumerate(CASES)]
+)
 def test_one_thing_that_is_wrong_is_found_by_one_check(
     check: str, severity: Severity, facts: Callable[[], KafkaFacts], words: str
 ) -> None:
