@@ -114,6 +114,12 @@ class Pipeline:
         self.intakes[number].time.mark(split, max_time, idle=idle, now=now)
         self._advance(number)
 
+    def lift(self, watermark: int) -> None:
+        """Time has come so far elsewhere, and no source here holds it back: let what is due by then come out."""
+        for number, intake in enumerate(self.intakes):
+            intake.time.lift(watermark)
+            self._advance(number)
+
     def prepare(self) -> None:
         """A snapshot is about to be taken: the operators have nothing to say about that."""
 

@@ -18,7 +18,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Collection, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Final
 
@@ -42,8 +42,9 @@ from ostinato.state.stores.process import Owner, next_token
 
 OWNER: Final = "OWNER"
 LOCK: Final = "LOCK"
+GUARD: Final = "SEIZE"
 _FORMAT: Final = 1
-_HARMLESS: Final = frozenset((LOCK, BLOBS, "lost+found"))
+_HARMLESS: Final = frozenset((LOCK, GUARD, BLOBS, "lost+found"))
 
 
 class DirectoryStore:
@@ -75,23 +76,38 @@ class DirectoryStore:
         with files.saying(f"cannot use {self.folder} for checkpoints"):
             files.make_folder(self.folder)
             self._refuse_foreign()
-            lock = self._take_lock(seize=seize)
-            try:
-                before = self._read_owner()
-                if before is not None and before.job != self._job:
-                    raise OccupiedError(
-                        f"{self.folder} has the checkpoints of job {before.job}: choose another directory for job "
-                        f"{self._job}, or delete that one"
-                    )
-                token = next_token(before.token if before else 0)
-                self._write_owner(token, owner)
-                for folder in (self.folder, self._blobs):
-                    files.sweep_temporary(folder)
-            except BaseException:
-                os.close(lock)
-                raise
+            with self._one_at_a_time() if seize else nullcontext():
+                lock, token = self._become_owner(owner, seize=seize)
         self._lock, self._token, self._owner = lock, token, owner
         return token
+
+    def _become_owner(self, owner: str, *, seize: bool) -> tuple[int, int]:
+        lock = self._take_lock(seize=seize)
+        try:
+            before = self._read_owner()
+            if before is not None and before.job != self._job:
+                raise OccupiedError(
+                    f"{self.folder} has the checkpoints of job {before.job}: choose another directory for job "
+                    f"{self._job}, or delete that one"
+                )
+            token = next_token(before.token if before else 0)
+            self._write_owner(token, owner)
+            for folder in (self.folder, self._blobs):
+                files.sweep_temporary(folder)
+        except BaseException:
+            os.close(lock)
+            raise
+        return lock, token
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        """Two who seize at once would take the same token, each with a lock of its own."""
+        guard = os.open(self.folder / GUARD, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(guard)
 
     def join(self, token: int) -> None:
         self._token = token

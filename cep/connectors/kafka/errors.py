@@ -48,7 +48,7 @@ def explain(error: BaseException, place: str) -> ConnectorError:
         return SourceError(f"{place}: not authorized; allow it by an ACL (kafka-acls.sh --add), or check the user")
     if isinstance(error, kafka.UnknownTopicOrPartitionError):
         return SourceError(f"{place}: there is no such topic; create it (kafka-topics.sh --create), or check its name")
-    if isinstance(error, kafka.MessageSizeTooLargeError):
+    if isinstance(error, (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)):
         return TooLargeError(
             f"{place}: a record is larger than may be written ({said}); raise max_request_size of the output, and the "
             "topic's max.message.bytes"

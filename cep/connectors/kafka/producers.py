@@ -144,13 +144,13 @@ class _Sending:
         manager = producer._txn_manager
         if manager is not None and manager._transaction_waiter is not None:
             manager._transaction_waiter.add_done_callback(_forget)
+        producer._closed = True
         task = producer._sender.sender_task
         if task is not None:
             task.cancel()
             await asyncio.wait([task], timeout=_STOP_SECONDS)
             if task.done() and not task.cancelled():
                 task.exception()
-        producer._closed = True
         await producer.client.close()
 
     async def _begin(self) -> None:

@@ -45,25 +45,19 @@ class KafkaSink:
             self._wait(self._sending.pop(0))
 
     def flush(self) -> None:
-        if self._loop is None or self._producer is None:
+        loop, producer = self._loop, self._producer
+        if loop is None or producer is None:
             return
         sending, self._sending = self._sending, []
         for each in sending:
             self._wait(each)
-        self._wait(self._loop.submit(self._producer.drain()))
+        self._wait(loop.submit(producer.drain()))
 
     def close(self) -> None:
-        loop, producer = self._loop, self._producer
-        self._loop = self._producer = None
-        if loop is None or producer is None:
-            return
         try:
-            for each in self._sending:
-                self._wait(each)
-            self._wait(loop.submit(producer.drain()))
+            self.flush()
         finally:
-            loop.call(producer.discard())
-            loop.close()
+            self._give_up()
 
     def _open(self) -> tuple[EventLoop, PlainProducer]:
         """The topic is reached when the first row comes: a job that finds nothing needs none."""
@@ -86,7 +80,20 @@ class KafkaSink:
         try:
             done.result()
         except ConnectorError as error:
+            # A producer that has failed fails for ever: when the job is begun again it gets another one.
+            self._give_up()
             raise SinkError(str(error)) from error
+
+    def _give_up(self) -> None:
+        loop, producer = self._loop, self._producer
+        self._loop = self._producer = None
+        self._sending = []
+        if loop is None or producer is None:
+            return
+        try:
+            loop.call(producer.discard())
+        finally:
+            loop.close()
 
 
 async def _nothing(_: Offsets) -> None:

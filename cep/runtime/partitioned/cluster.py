@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
+import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError
 
 from ostinato.cep.connectors.base import ConnectorError, SourceError
-from ostinato.cep.connectors.kafka.errors import explain
+from ostinato.cep.connectors.kafka.errors import KafkaUnavailableError, explain
 from ostinato.cep.connectors.kafka.options import KafkaSource
 from ostinato.cep.runtime.partitioned.position import Position
 from ostinato.cep.runtime.partitioned.setup import Setup
@@ -76,6 +77,10 @@ class Cluster:
             logs = await self._log_ends(number, own, self._sources(routing=routing))
         except Exception as error:
             raise explain(error, self._place) from error
+        # aiokafka takes an error that is of the whole group for an answer without offsets, and begun at the beginning
+        # everything would be written once more. A good answer has every partition that was asked for.
+        if missing := set(places) - found.keys():
+            raise KafkaUnavailableError(f"{self._place}: nobody said what is committed of {sorted(missing)}")
         offsets = {place.topic: held.offset for place, held in found.items() if held.offset >= 0}
         kept = []
         for place, held in found.items():
@@ -83,6 +88,9 @@ class Cluster:
                 what = f"topic {place.topic}, partition {number}, group {self._setup.job}"
                 kept.append(Position.decode(held.metadata, what))
         position = max(kept, key=lambda each: each.snapshot, default=None)
+        if position is not None:
+            began = {topic: offset for each in kept for topic, offset in each.began.items()}
+            position = msgspec.structs.replace(position, began=began)
         return Committed(offsets, position, logs, self._origins(), self._partitions())
 
     async def ends(self, places: Collection[TopicPartition]) -> dict[TopicPartition, int]:
@@ -108,17 +116,20 @@ class Cluster:
             found = await self._admin.list_consumer_group_offsets(self._setup.job)
         except Exception as error:
             raise explain(error, self._place) from error
-        known = dict(own)
-        routed = self._setup.routed_topics
-        for place, held in found.items():
-            if place.topic not in routed and place.partition not in known:
-                position = Position.decode(held.metadata, self._place)
-                known[place.partition] = (position.watermark, position.idle)
-        wanted = {
-            number
-            for topic in self._consumer.subscription() - routed
+        read = {
+            TopicPartition(topic, number)
+            for topic in self._consumer.subscription() - self._setup.routed_topics
             for number in self._consumer._client.cluster.partitions_for_topic(topic) or ()
         }
+        newest: dict[int, Position] = {}
+        for place, held in found.items():
+            if place in read:  # the group may have offsets of topics that the program had once
+                position = Position.decode(held.metadata, self._place)
+                before = newest.get(place.partition)
+                if before is None or before.snapshot < position.snapshot:
+                    newest[place.partition] = position
+        known = {number: (position.watermark, position.idle) for number, position in newest.items()} | own
+        wanted = {place.partition for place in read}
         if wanted - known.keys():
             return None
         awake = [watermark for watermark, idle in known.values() if not idle]
@@ -133,18 +144,20 @@ class Cluster:
     ) -> dict[str, LogEnds]:
         consumer = self._consumer
         places = sorted({TopicPartition(topic, number) for each in own for topic in each})
-        first = await consumer.beginning_offsets(places)
-        end = await consumer.end_offsets(places)
-        starts: dict[str, int] = {}
-        for source, topics in zip(sources, own, strict=True):
-            for topic in topics:
-                place = TopicPartition(topic, number)
-                if isinstance(source.start, int):
-                    found = (await consumer.offsets_for_times({place: source.start}))[place]
-                    starts[topic] = end[place] if found is None else found.offset
-                else:
-                    starts[topic] = first[place] if source.start == "earliest" else end[place]
-        self._follow_all()
+        try:
+            first = await consumer.beginning_offsets(places)
+            end = await consumer.end_offsets(places)
+            starts: dict[str, int] = {}
+            for source, topics in zip(sources, own, strict=True):
+                for topic in topics:
+                    place = TopicPartition(topic, number)
+                    if isinstance(source.start, int):
+                        found = (await consumer.offsets_for_times({place: source.start}))[place]
+                        starts[topic] = end[place] if found is None else found.offset
+                    else:
+                        starts[topic] = first[place] if source.start == "earliest" else end[place]
+        finally:
+            self._follow_all()
         return {place.topic: LogEnds(first[place], end[place], starts[place.topic]) for place in places}
 
     async def _make_own_topics(self) -> None:

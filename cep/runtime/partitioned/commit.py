@@ -64,10 +64,7 @@ async def commit(producer: Producer, snapshots: Snapshots | NoSnapshots, thread:
     written = await writing
     reached("txn.drained")
     # 3
-    kept = Position(
-        snapshot=written.id, crc=written.crc, watermark=at.watermark, began=dict(at.began), idle=at.idle
-    ).encode()
-    offsets = {(topic, at.partition): (offset, kept) for topic, offset in at.next.items()}
+    offsets = {(topic, at.partition): (offset, _kept(at, written, topic)) for topic, offset in at.next.items()}
     await producer.commit(offsets, steps=reached)
     reached("txn.committed")
     return written
@@ -78,6 +75,12 @@ def _write(snapshots: Snapshots | NoSnapshots, cut: Cut) -> Written:
     written = snapshots.write(cut)
     reached("txn.snapshot")
     return written
+
+
+def _kept(at: CutAt, written: Written, topic: str) -> str:
+    """With each topic's offset where that topic was begun: brokers take 4 KiB, and there may be hundreds of topics."""
+    began = {topic: at.began[topic]} if topic in at.began else {}
+    return Position(snapshot=written.id, crc=written.crc, watermark=at.watermark, began=began, idle=at.idle).encode()
 
 
 def tidy(snapshots: Snapshots | NoSnapshots, written: Written) -> None:

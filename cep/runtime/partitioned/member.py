@@ -108,17 +108,22 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._owned: set[int] = set()
         self._reading: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
+        self._given: dict[TopicPartition, int] = {}
+        """Bytes that were put into the inbox."""
         self._ends: dict[TopicPartition, int] = {}
         self._consumer: AIOKafkaConsumer | None = None
         self._admin: AIOKafkaAdminClient | None = None
         self._cluster: Cluster | None = None
         self._fetching: asyncio.Task[None] | None = None
-        self._queued: Callable[[int, str], int] = lambda _number, _topic: 0
+        self._queued: Callable[[int, str], tuple[int, int]] = lambda _number, _topic: (0, 0)
         self._revocation = asyncio.Event()
         self._puzzles: list[float] = []
 
-    def start(self, queued: Callable[[int, str], int]) -> None:
-        """Join the group. `queued` says how many bytes of a partition wait. Raises ConnectorError."""
+    def start(self, queued: Callable[[int, str], tuple[int, int]]) -> None:
+        """Join the group. `queued` says how many bytes of a partition wait, and how many were taken from the inbox.
+
+        Raises ConnectorError.
+        """
         self._queued = queued
         self.loop.call(self._start())
 
@@ -337,6 +342,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                     continue
                 for block in blocks:
                     size += block.size
+                    self._given[place] = self._given.get(place, 0) + block.size
                     self.inbox.put(Fetched(place.partition, place.topic, block, epoch))
             self._note_ends(consumer)
             if 0 < size < _SMALL_BYTES:
@@ -367,7 +373,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     def _hold_back(self, consumer: AIOKafkaConsumer) -> None:
         """Pause partitions of which much waits, and let others go on."""
         for place in self._reading.keys() & consumer.assignment():
-            queued = self._queued(place.partition, place.topic)
+            waiting, taken = self._queued(place.partition, place.topic)
+            # what the thread that computes has not even looked at counts as well
+            queued = waiting + self._given.get(place, 0) - taken
             if place not in self._paused and queued > _QUEUED_BYTES:
                 self._paused.add(place)
                 consumer.pause(place)

@@ -172,6 +172,9 @@ class Router:
             case Ended():
                 pass
 
+    def lift(self, watermark: int) -> None:
+        """Nothing waits for time here."""
+
     def prepare(self) -> None:
         """The partition is about to be cut: mark how far time has come, where that has changed."""
         for number, (each, intake) in enumerate(zip(self._rekeyed, self.intakes, strict=True)):

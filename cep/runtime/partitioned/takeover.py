@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ostinato.cep.connectors.kafka.errors import LostOffsetsError
+from ostinato.cep.connectors.kafka.errors import KafkaUnavailableError, LostOffsetsError
 from ostinato.cep.runtime.partitioned.outbox import Outbox
 from ostinato.cep.runtime.partitioned.position import Position
 from ostinato.cep.runtime.partitioned.rekey import Router
@@ -145,6 +145,8 @@ def _begin(setup: Setup, number: int, topics: list[list[str]], committed: Commit
 def _route(setup: Setup, number: int, topics: list[list[str]], committed: Committed) -> Loaded:
     """A router goes on where its offsets are."""
     outbox = Outbox(setup.job, number, {}, setup.dead_letters, strict=setup.strict)
+    if not all(committed.partitions.values()):
+        raise KafkaUnavailableError(f"partition {number}: the job's own topic is not known yet")
     splits = _splits(topics)
     router = Router(setup, number, outbox, splits, committed.partitions, wall_clock())
     place = {topic: log.start for topic, log in committed.logs.items()} | dict(committed.offsets)
@@ -190,6 +192,9 @@ def _resume(
             raise
         except SnapshotError as error:
             announce(f"{what}: {error}")
+            continue
+        if any(loaded.next[topic] > offset for topic, offset in committed.offsets.items()):
+            announce(f"{what}: {point_or_error.name} was never committed")
             continue
         if all(committed.logs[topic].first <= loaded.next[topic] for topic in committed.offsets):
             return _mute(loaded, committed, position)
@@ -257,6 +262,13 @@ def _check_logs(
     setup: Setup, number: int, loaded: Loaded, committed: Committed, announce: Callable[[str], None]
 ) -> None:
     """Is what comes next still there?"""
+    for topic, until in loaded.muted_until.items():
+        end = committed.logs[topic].end
+        if until > end:
+            raise LostOffsetsError(
+                f"topic {topic}, partition {number}: what was read up to offset {until} has to be read again, but the "
+                f"topic ends at {end}: was it deleted and made anew? Begin anew under another --name"
+            )
     policies = {topic: each.on_lost_offsets for each in (*setup.sources, *setup.originals) for topic in each.topics}
     default = setup.sources[0].on_lost_offsets
     for topic, offset in loaded.next.items():

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ostinato.cep.connectors.base import Chunk, ConnectorError
-from ostinato.cep.connectors.kafka.errors import LostOffsetsError, NotAMemberError, TooLargeError
+from ostinato.cep.connectors.kafka.errors import KafkaUnavailableError, LostOffsetsError, NotAMemberError, TooLargeError
 from ostinato.cep.connectors.kafka.eventloop import EventLoop
 from ostinato.cep.connectors.kafka.producers import Producer
 from ostinato.cep.runtime.attempt import counters_of
@@ -21,7 +21,7 @@ from ostinato.cep.runtime.partitioned.snapshots import Cut, Written
 from ostinato.cep.runtime.partitioned.takeover import Loaded, load
 from ostinato.cep.runtime.pipeline import Pipeline
 from ostinato.cep.runtime.sources import ReadChunk, Tick, wall_clock
-from ostinato.state.errors import FencedError, SnapshotError, StateError, StoreError
+from ostinato.state.errors import DurabilityError, FencedError, SnapshotError, StateError, StoreError
 from ostinato.state.manifest import SourceState
 from ostinato.state.steps import reached
 
@@ -274,7 +274,7 @@ class Task:
         reached("txn.fence")
         producer = self._upstream.make_producer(self.number, routing=self.routing)
         try:
-            await producer.start()  # 1
+            await self._begin_producer(producer)  # 1
             reached("txn.fenced")
             committed = await self._upstream.cluster.committed(self.number, routing=self.routing)  # 2
             reached("txn.position")
@@ -287,6 +287,19 @@ class Task:
             await producer.discard()
             raise
 
+    async def _begin_producer(self, producer: Producer) -> None:
+        """Aiokafka would try for ever, and say nothing."""
+        import asyncio
+
+        try:
+            async with asyncio.timeout(self._setup.watchdog_seconds):
+                await producer.start()
+        except TimeoutError:
+            seconds = self._setup.watchdog_seconds
+            raise KafkaUnavailableError(
+                f"no coordinator has begun the producer within {seconds:g} s; look at __transaction_state"
+            ) from None
+
     def _settle_taking(self, taking: Future[tuple[Producer, Loaded]]) -> None:
         error = taking.exception()
         if error is None:
@@ -298,6 +311,8 @@ class Task:
             self._cut_at = time.monotonic() if not loaded.is_new else 0.0
             self._read_on()  # 4
             return
+        if isinstance(error, DurabilityError):
+            raise error  # the store cannot do what it is for
         self._fail(error)
 
     def _read_on(self) -> None:
@@ -311,16 +326,14 @@ class Task:
             del loaded.muted_until[topic]
         if loaded.muted_until:
             return
-        loaded.outbox.muted = False
         stands = self._watermark(loaded)
         if loaded.watermark is not None and stands != loaded.watermark:
             self._announce(
                 f"{self.name}: after playing the input again time stands at {stands} and not at "
                 f"{loaded.watermark}: something besides the input has moved it (idleness, processing time)"
             )
-            for intake in loaded.pipeline.intakes:
-                intake.time.lift(loaded.watermark)
-            loaded.pipeline.step(Tick(wall_clock(), idle=False))
+            loaded.pipeline.lift(loaded.watermark)  # what is due by then was written before, too
+        loaded.outbox.muted = False
         self._announce(f"{self.name}: the state has been rebuilt")
 
     # Committing
@@ -436,11 +449,15 @@ class Task:
 
     def lift(self, watermark: int, ends: Mapping[tuple[str, int], int]) -> None:
         """All that is not idle has come so far: so has an idle partition that has read to its `ends`."""
-        if self.phase != Phase.RUNNING or self.loaded is None or self._queue or not self.is_idle:
+        if self.phase != Phase.RUNNING or self.loaded is None or self._queue or self._is_muted or not self.is_idle:
             return
-        if all(ends.get((topic, self.number), -1) == at for topic, at in self.loaded.next.items()):
-            for intake in self.loaded.pipeline.intakes:
-                intake.time.lift(watermark)
+        read = {topic for own in self._upstream.cluster.topics_of(self.number, routing=False) for topic in own}
+        loaded = self.loaded
+        if all(ends.get((topic, self.number), -1) == at for topic, at in loaded.next.items() if topic in read):
+            before = self._watermark(loaded)
+            loaded.pipeline.lift(watermark)
+            self._is_dirty = self._is_dirty or self._watermark(loaded) != before
+            self._send()
 
     def _watermark(self, loaded: Loaded) -> int:
         return min(intake.time.watermark for intake in loaded.pipeline.intakes)
@@ -460,8 +477,8 @@ class Task:
         if is_fatal(error):
             raise error
         if self.phase in (Phase.SUSPENDED, Phase.CLOSED):
-            self._drop()
-            self.phase = Phase.CLOSED
+            self._announce(f"{self.name}: {error}; whoever has it next takes it over anew")
+            self.close()
             return
         self._forget_queue()
         self._drop()

@@ -79,6 +79,8 @@ class Worker:
         self._told = 0.0
         self._measured = 0.0
         self._turn = 0
+        self._waiting: set[TaskId] = set()
+        self._taken: dict[tuple[int, str], int] = {}
         self._stuck: dict[TaskId, int] = {}
         self._measuring: Future[None] | None = None
         self._asking: Future[tuple[int, dict[TopicPartition, int]] | None] | None = None
@@ -87,8 +89,8 @@ class Worker:
     def run(self, stop: Stop) -> None:
         """Raises ConnectorError, StateError, MatchError and what user code raises."""
         began = time.monotonic()
-        self._member.start(self._queued)
         try:
+            self._member.start(self._queued)
             while not stop.requested:
                 self._turn_over()
                 now = time.monotonic()
@@ -132,6 +134,7 @@ class Worker:
         for news in self._news(wait):
             match news:
                 case Fetched(number, topic, block, epoch):
+                    self._taken[number, topic] = self._taken.get((number, topic), 0) + block.size
                     if (task := self.tasks.get(self._task_of(number, topic))) is not None:
                         task.take(topic, block, epoch)
                 case Assigned(numbers):
@@ -197,9 +200,10 @@ class Worker:
             task.close()
         self._member.close(leave=leave)
 
-    def _queued(self, number: int, topic: str) -> int:
+    def _queued(self, number: int, topic: str) -> tuple[int, int]:
+        """How many bytes of a partition wait here, and how many have been taken from the inbox, ever."""
         task = self.tasks.get(self._task_of(number, topic))
-        return 0 if task is None else task.queued_bytes
+        return 0 if task is None else task.queued_bytes, self._taken.get((number, topic), 0)
 
     # Looking after
 
@@ -226,6 +230,7 @@ class Worker:
             self._measuring = self._member.loop.submit(self._member.look_at_ends())
         for place, task in self.tasks.items():
             loaded, number = task.loaded, place.number
+            self._watch_phase(place, task, now)
             if task.phase != Phase.RUNNING or loaded is None or not self._member.lag(number, loaded.next):
                 task.progressed = now if task.phase == Phase.RUNNING else task.progressed
                 self._stuck.pop(place, None)
@@ -243,6 +248,14 @@ class Worker:
             else:
                 self._stuck.pop(place)
                 task.fail(KafkaUnavailableError(f"it has {lag} records to read and has not moved for {still:.0f} s"))
+
+    def _watch_phase(self, place: TaskId, task: Task, now: float) -> None:
+        """Say of a partition that nobody works on, once, that it waits."""
+        if task.phase == Phase.RUNNING:
+            self._waiting.discard(place)
+        elif place not in self._waiting and now - task.progressed > self._setup.watchdog_seconds / (_WARNINGS + 1):
+            self._waiting.add(place)
+            self._announce(f"{task.name} is {task.phase.value} for {now - task.progressed:.0f} s now")
 
     def _count(self, seconds: float) -> None:
         total = self.statistics

@@ -321,3 +321,35 @@ def test_two_topics_are_read_from_where_each_was(tmp_path: Path) -> None:
     assert found.splits == [{"events": 0, "more": 1}]
     found.snapshots.close()
     partition.close()
+
+
+def test_a_snapshot_from_behind_the_committed_offset_is_not_an_older_one(partition: Partition) -> None:
+    """Protects: its number is smaller than that of the one that was committed, and it has seen more of the input.
+
+    The first owner writes it and dies before its commit; the second one begins before it, commits under a larger
+    number, and dies before it has deleted it. Going on from it, what lies between would not be written by anybody. Seen
+    to fail when its place was not compared with the committed offset: reading went on at 4.
+    """
+    partition.take()
+    partition.read(1)
+    partition.commit()
+    partition.read(2, 0, 0)
+    assert partition.write().id == 2  # at offset 4, never committed
+    partition.take()
+    partition.read(2)
+    written = partition.write()  # at offset 2
+    assert partition.owner is not None
+    partition.offset = partition.owner.next["events"]
+    partition.position = Position(snapshot=written.id, crc=written.crc, watermark=NOW, began=partition.owner.began)
+    assert partition.snapshots == ["chk-1", "chk-2", "chk-3"]
+    partition.lose(3)
+    found = partition.take()
+    assert (found.next, found.muted_until) == ({"events": 1}, {"events": 2})
+    assert any("was never committed" in said for said in partition.said)
+
+
+def test_what_has_to_be_read_again_is_not_there_at_all(twice: Partition) -> None:
+    """Protects: of a topic that was made anew one would wait for ever for the records up to the committed offset."""
+    twice.lose(2)
+    with pytest.raises(LostOffsetsError, match="the topic ends at 4: was it deleted and made anew"):
+        twice.take(end=4)
