@@ -72,6 +72,7 @@ def cases(store: str, *victims: str) -> list[ParameterSet]:
     return [
         pytest.param(step, victim, id=f"{step}-{victim}", marks=() if (step, victim) in QUICK else pytest.mark.faults)
         for step, known in STEPS.items()
+        if not step.startswith("txn.")  # of jobs between topics: test_kafka_kills.py
         if known.store in ("", store)
         for victim in victims
         if step not in {ALONE: WITH_WORKERS, WORKER: WITHOUT_WORKERS}.get(victim, ())

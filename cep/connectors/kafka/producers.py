@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from ostinato.cep.connectors.kafka.errors import FencedProducerError, ProducerLostError, TooLargeError, explain
 from ostinato.cep.connectors.kafka.options import Connection
+from ostinato.state.steps import reached
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaProducer
@@ -63,8 +64,8 @@ class Producer(Protocol):
     async def drain(self) -> None:
         """Wait until every record has been acknowledged."""
 
-    async def commit(self, offsets: Offsets, *, steps: Callable[[str], None]) -> None:
-        """Let the offsets hold, and with them what was sent. `steps` is told how far it has come."""
+    async def commit(self, offsets: Offsets) -> None:
+        """Let the offsets hold, and with them what was sent."""
 
     async def discard(self) -> None:
         """Close it, without a word to the broker about what is open."""
@@ -211,7 +212,7 @@ class TransactionalProducer(_Sending):
         await super().start()
         self._watch()
 
-    async def commit(self, offsets: Offsets, *, steps: Callable[[str], None]) -> None:
+    async def commit(self, offsets: Offsets) -> None:
         from aiokafka import TopicPartition
         from aiokafka.structs import OffsetAndMetadata
 
@@ -220,10 +221,10 @@ class TransactionalProducer(_Sending):
             try:
                 await self._drain()
                 await self._begin()
-                steps("txn.offsets")
+                reached("txn.offsets")
                 given = {TopicPartition(*place): OffsetAndMetadata(*held) for place, held in offsets.items()}
                 await producer.send_offsets_to_transaction(given, self._group)
-                steps("txn.commit")
+                reached("txn.commit")
                 await producer.commit_transaction()
             except BaseException as error:
                 raise self._lost(error) from error
@@ -272,12 +273,12 @@ class PlainProducer(_Sending):
         super().__init__(settings, place, None)
         self._commit_offsets = commit_offsets
 
-    async def commit(self, offsets: Offsets, *, steps: Callable[[str], None]) -> None:
+    async def commit(self, offsets: Offsets) -> None:
         async with self._turn:
             await self._drain()
             try:
-                steps("txn.offsets")
-                steps("txn.commit")
+                reached("txn.offsets")
+                reached("txn.commit")
                 await self._commit_offsets(offsets)
             except BaseException as error:
                 raise self._lost(error) from error

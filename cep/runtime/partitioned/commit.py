@@ -65,7 +65,7 @@ async def commit(producer: Producer, snapshots: Snapshots | NoSnapshots, thread:
     reached("txn.drained")
     # 3
     offsets = {(topic, at.partition): (offset, _kept(at, written, topic)) for topic, offset in at.next.items()}
-    await producer.commit(offsets, steps=reached)
+    await producer.commit(offsets)
     reached("txn.committed")
     return written
 

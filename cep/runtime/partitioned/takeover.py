@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -295,5 +294,5 @@ def _check_logs(
 
 def _make(setup: Setup, number: int) -> tuple[Pipeline, Outbox]:
     outbox = Outbox(setup.job, number, setup.routes, setup.dead_letters, strict=setup.strict)
-    now = time.time_ns() // 1_000_000
+    now = wall_clock()
     return Pipeline(setup.definition, outbox, [0] * len(setup.sources), now, by_partition=True), outbox
