@@ -93,6 +93,7 @@ def load(
     announce: Callable[[str], None],
     *,
     routing: bool,
+    unchanged: Callable[[], bool] = lambda: True,
 ) -> Loaded:
     """Steps 3 and 4; blocks.
 
@@ -103,6 +104,7 @@ def load(
         topics: of each source.
         committed: step 2.
         announce: is given what people should know.
+        unchanged: asks whether step 2 would say the same again, and we are still a member of the group.
 
     Raises:
         LostSnapshotError, LostOffsetsError, SnapshotError, DroppedStateError, StoreError.
@@ -119,7 +121,7 @@ def load(
             loaded = _begin(setup, number, topics, committed, snapshots)
             loaded.is_new = True
         else:
-            loaded = _resume(setup, number, topics, committed, position, snapshots, announce)
+            loaded = _resume(setup, number, topics, committed, position, snapshots, announce, unchanged)
         _check_logs(setup, number, loaded, committed, announce)
     except BaseException:
         snapshots.close()
@@ -167,6 +169,7 @@ def _resume(
     position: Position,
     snapshots: Snapshots,
     announce: Callable[[str], None],
+    unchanged: Callable[[], bool],
 ) -> Loaded:
     what = f"partition {number}"
     try:
@@ -176,6 +179,9 @@ def _resume(
         raise
     except SnapshotError as error:
         lost = error
+    if not unchanged():
+        # We stood still for so long that an heir has gone on, and let go of what we were looking for.
+        raise KafkaUnavailableError(f"{what}: somebody else has gone on with it")
     if setup.on_lost_snapshot == "fail":
         raise LostSnapshotError(
             f"{what}: {lost}; allow with --on-lost-snapshot rebuild that the state is made again from older input"

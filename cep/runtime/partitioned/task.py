@@ -18,7 +18,7 @@ from ostinato.cep.runtime.partitioned.commit import CutAt, commit, tidy
 from ostinato.cep.runtime.partitioned.rekey import Rekeyed, by_origin
 from ostinato.cep.runtime.partitioned.setup import Setup
 from ostinato.cep.runtime.partitioned.snapshots import Cut, Written
-from ostinato.cep.runtime.partitioned.takeover import Loaded, load
+from ostinato.cep.runtime.partitioned.takeover import Committed, Loaded, load
 from ostinato.cep.runtime.pipeline import Pipeline
 from ostinato.cep.runtime.sources import ReadChunk, Tick, wall_clock
 from ostinato.state.errors import DurabilityError, FencedError, SnapshotError, StateError, StoreError
@@ -280,12 +280,25 @@ class Task:
             reached("txn.position")
             topics = self._upstream.cluster.topics_of(self.number, routing=self.routing)
             loading = self._thread.submit(
-                load, self._setup, self.number, topics, committed, self._announce, routing=self.routing
+                load,
+                self._setup,
+                self.number,
+                topics,
+                committed,
+                self._announce,
+                routing=self.routing,
+                unchanged=lambda: self._upstream.loop.submit(self._is_unchanged(committed)).result(),
             )
             return producer, await asyncio.wrap_future(loading)  # 3
         except BaseException:
             await producer.discard()
             raise
+
+    async def _is_unchanged(self, committed: Committed) -> bool:
+        """Is what was read in step 2 still so, and is the partition's group still ours?"""
+        await self._upstream.confirm()
+        again = await self._upstream.cluster.committed(self.number, routing=self.routing)
+        return (again.offsets, again.position) == (committed.offsets, committed.position)
 
     async def _begin_producer(self, producer: Producer) -> None:
         """Aiokafka would try for ever, and say nothing."""

@@ -13,7 +13,7 @@ import pytest
 
 from ostinato.cep.batch import MIN_TIME
 from ostinato.cep.connectors.base import Chunk
-from ostinato.cep.connectors.kafka.errors import LostOffsetsError
+from ostinato.cep.connectors.kafka.errors import KafkaUnavailableError, LostOffsetsError
 from ostinato.cep.runtime.load import ProgramSpec
 from ostinato.cep.runtime.partitioned.position import Position
 from ostinato.cep.runtime.partitioned.setup import Setup
@@ -353,3 +353,18 @@ def test_what_has_to_be_read_again_is_not_there_at_all(twice: Partition) -> None
     twice.lose(2)
     with pytest.raises(LostOffsetsError, match="the topic ends at 4: was it deleted and made anew"):
         twice.take(end=4)
+
+
+@pytest.mark.parametrize("policy", ["rebuild", "fail"])
+def test_who_stood_still_does_not_take_what_its_heir_has_deleted_for_lost(twice: Partition, policy: Any) -> None:
+    """Protects: a process that is stopped between steps 2 and 3 looks for a snapshot that is too old by now. It has
+    nothing to rebuild, and nothing to refuse.
+
+    Seen to fail when Kafka was not asked again: it rebuilt, or ended with what it took for lost.
+    """
+    twice.lose(2)
+    committed = Committed({"events": twice.offset}, twice.position, {"events": LogEnds(0, END, 0)}, [[]])
+    setup = twice.setup(on_lost_snapshot=policy)
+    with pytest.raises(KafkaUnavailableError, match="somebody else has gone on"):
+        load(setup, NUMBER, [["events"]], committed, twice.said.append, routing=False, unchanged=lambda: False)
+    assert twice.said == []
