@@ -68,7 +68,7 @@ def run_between_topics(spec: PartitionedSpec, loaded: Loaded, options: RunOption
     Raises:
         ConnectorError, StateError, PatternError, Exception: it has failed for good.
     """
-    from ostinato.cep.runtime.partitioned.worker import quiet_clients
+    from ostinato.cep.connectors.kafka.errors import quiet_clients
 
     quiet_clients()
     setup = spec.setup(loaded)

@@ -8,9 +8,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from ostinato.cep.connectors.kafka.errors import quiet_clients
 from ostinato.cep.runtime.load import ProgramSpec
 from ostinato.cep.runtime.partitioned.spec import PartitionedSpec
-from ostinato.cep.runtime.partitioned.worker import Worker, quiet_clients
+from ostinato.cep.runtime.partitioned.worker import Worker
 from ostinato.cep.runtime.stopping import Stop
 from tests.faults.driver import eventually
 from tests.kafka_clients import Kafka

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from ostinato.cep.connectors.base import ConnectorError, SinkError, SourceError
 
 
@@ -28,6 +30,13 @@ class TooLargeError(SinkError):
 
 class LostOffsetsError(SourceError):
     """Records that should be read next have been deleted."""
+
+
+def quiet_clients() -> None:
+    """Keep aiokafka's log messages off standard error where nobody has asked for them: what matters is said by us."""
+    log = logging.getLogger("aiokafka")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
 
 
 def explain(error: BaseException, place: str) -> ConnectorError:

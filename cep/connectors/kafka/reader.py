@@ -24,7 +24,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeEr
 
 from ostinato.cep.connectors.base import CHUNK_BYTES, Chunk, Idle, SourceError
 from ostinato.cep.connectors.kafka.consumer import BulkConsumer
-from ostinato.cep.connectors.kafka.errors import KafkaUnavailableError, LostOffsetsError, explain
+from ostinato.cep.connectors.kafka.errors import KafkaUnavailableError, LostOffsetsError, explain, quiet_clients
 from ostinato.cep.connectors.kafka.eventloop import EventLoop
 from ostinato.cep.connectors.kafka.options import KafkaSource
 from ostinato.cep.connectors.kafka.records import RecordBlock
@@ -92,7 +92,7 @@ class KafkaReader:
         self._room: asyncio.Event | None = None
         self._parts: deque[tuple[_Place, RecordBlock]] = deque()
         self.read_bytes = 0
-        _quiet_aiokafka()
+        quiet_clients()
         self._loop: EventLoop | None = EventLoop("kafka-reader")
         try:
             self._loop.call(self._open())
@@ -451,10 +451,3 @@ def _hearing() -> Iterator[_Heard]:
         yield heard
     finally:
         log.removeHandler(heard)
-
-
-def _quiet_aiokafka() -> None:
-    """Keep aiokafka's log messages off standard error where nobody has asked for them: what matters is said here."""
-    log = logging.getLogger("aiokafka")
-    if not log.handlers:
-        log.addHandler(logging.NullHandler())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,8 +77,6 @@ class Written:
     id: int
     crc: int
     manifest: Manifest | None
-    bytes: int
-    seconds: float
 
 
 class Snapshots:
@@ -143,7 +140,6 @@ class Snapshots:
 
         Raises StoreError (FencedError among them): the next cut has to be a whole one.
         """
-        began = time.monotonic()
         base, self._layout = self._layout, None
         number, self._next_id = self._next_id, self._next_id + 1
         order = Order(number, f"{number}-{self._token}", None)
@@ -170,8 +166,7 @@ class Snapshots:
         data = manifests.encode(manifest)
         self._store.commit(Entry(number, False, cut.taken_at, len(data)), data)
         self._layout = layout
-        size = len(data) + sum(blob.size for blob in part.blobs)
-        return Written(number, zlib.crc32(data), manifest, size, time.monotonic() - began)
+        return Written(number, zlib.crc32(data), manifest)
 
     def tidy(self, written: Written) -> None:
         """The transaction that names it is committed: older ones may go, but for one. Raises StoreError."""
@@ -196,7 +191,7 @@ class NoSnapshots:
         return {}
 
     def write(self, cut: Cut) -> Written:  # noqa: ARG002 - there is nothing in it
-        return Written(0, 0, None, 0, 0.0)
+        return Written(0, 0, None)
 
     def tidy(self, written: Written) -> None:
         """There is nothing to delete."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
@@ -243,8 +244,7 @@ class Task:
 
     def _pass(self, source: int, split: int, block: RecordBlock, now: int) -> None:
         assert self.loaded is not None
-        position = {"topic": block.topic, "offset": block.next_offset}
-        chunk = Chunk(block, block.size, split=split, position=position, source=f"{block.topic}/{block.partition}")
+        chunk = Chunk(block, block.size, split=split, source=f"{block.topic}/{block.partition}")
         self.loaded.pipeline.step(ReadChunk(source, chunk, now))
 
     def _pass_rekeyed(self, source: int, block: RecordBlock, through: Rekeyed, now: int) -> None:
@@ -268,8 +268,6 @@ class Task:
 
     async def _take_over(self) -> tuple[Producer, Loaded]:
         """See `ostinato.cep.runtime.partitioned.takeover` for the numbers."""
-        import asyncio
-
         await self._upstream.confirm()
         reached("txn.fence")
         producer = self._upstream.make_producer(self.number, routing=self.routing)
@@ -302,8 +300,6 @@ class Task:
 
     async def _begin_producer(self, producer: Producer) -> None:
         """Aiokafka would try for ever, and say nothing."""
-        import asyncio
-
         try:
             async with asyncio.timeout(self._setup.watchdog_seconds):
                 await producer.start()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import queue
 import time
 from collections.abc import Callable, Iterator
@@ -32,14 +30,6 @@ _MEASURE_SECONDS: Final = 5.0
 """How often it is asked where partitions end."""
 _WARNINGS: Final = 2
 """A partition that does not move is said so many times before it is taken over anew."""
-
-
-def quiet_clients() -> None:
-    """Keep aiokafka's own log messages to itself: what matters is said by whoever it matters to."""
-    log = logging.getLogger("aiokafka")
-    if not log.handlers:
-        log.addHandler(logging.NullHandler())
-        log.propagate = bool(os.environ.get("OSTINATO_DEBUG"))
 
 
 class TaskId(NamedTuple):
@@ -74,7 +64,7 @@ class Worker:
         self._observer = observer
         self._member = Member(setup, announce, instance)
         self._leaving: list[Task] = []
-        self._revoking: tuple[float, Callable[[], None]] | None = None
+        self._revoking: Callable[[], None] | None = None
         self._looked = 0.0
         self._told = 0.0
         self._measured = 0.0
@@ -142,7 +132,7 @@ class Worker:
                 case Revoked(done):
                     for task in self.tasks.values():
                         task.suspend()
-                    self._revoking = time.monotonic(), done
+                    self._revoking = done
                 case Gone(number, topic, offset):
                     task = self.tasks.get(self._task_of(number, topic))
                     if task is not None and task.phase == Phase.RUNNING:
@@ -180,8 +170,7 @@ class Worker:
 
     def _answer_revocation(self) -> None:
         if self._revoking is not None and all(task.is_settled for task in self.tasks.values()):
-            _, done = self._revoking
-            self._revoking = None
+            done, self._revoking = self._revoking, None
             done()
 
     def _finish(self) -> None:

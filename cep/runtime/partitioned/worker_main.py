@@ -41,7 +41,8 @@ def main(arguments: list[str]) -> None:
     spec = msgspec.json.decode(sys.stdin.buffer.read(), type=PartitionedSpec)
     try:
         from ostinato.cep.compiling import on_compile
-        from ostinato.cep.runtime.partitioned.worker import Worker, quiet_clients
+        from ostinato.cep.connectors.kafka.errors import quiet_clients
+        from ostinato.cep.runtime.partitioned.worker import Worker
 
         quiet_clients()
         if number == "0":
