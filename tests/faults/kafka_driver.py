@@ -138,11 +138,14 @@ class Between:
         return max(self.feeder.behind(position.watermark) for position in held.values())
 
     def is_done(self) -> bool:
-        """Is the whole input dealt with, and committed?"""
+        """Is the whole input dealt with, and committed, with what a test has put behind the feeder's events?"""
         final, held = self.feeder.final_ms, self.positions()
         if final is None or len(held) < self.options.partitions:
             return False
-        return all(position.watermark >= final for position in held.values())
+        if any(position.watermark < final for position in held.values()):
+            return False
+        committed = self.offsets()
+        return all(committed.get(n, 0) >= end for n, end in self.kafka.end_offsets(self.input).items())
 
     def members(self) -> int:
         """How many are in the group, once that is agreed on; 0 while it is being rebalanced."""
