@@ -158,18 +158,21 @@ def concat_vectors(parts: Sequence[Vector]) -> Vector:
 class Batch:
     """Events of one stream: `time` in epoch milliseconds and the columns, all of one length.
 
-    `stream` names the stream. Rows are in order of arrival; they are not sorted by time.
+    `stream` names the stream. Rows are in order of arrival; they are not sorted by time. `makers` int64[rows]: what
+    made each row, as a position in `Pipeline.makers`, where the job is to know that (`Definition.attributed`).
     """
 
     stream: str
     time: IntArray
     columns: Mapping[str, Vector]
+    makers: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.time)
 
     def take(self, rows: AnyArray) -> Batch:
-        return Batch(self.stream, self.time[rows], {name: column.take(rows) for name, column in self.columns.items()})
+        columns = {name: column.take(rows) for name, column in self.columns.items()}
+        return Batch(self.stream, self.time[rows], columns, None if self.makers is None else self.makers[rows])
 
     def row(self, index: int) -> dict[str, Any]:
         """One event as a dict of physical Python values."""
@@ -178,14 +181,16 @@ class Batch:
 
 
 def concat_batches(parts: Sequence[Batch]) -> Batch:
-    """The batches of one stream, one after the other."""
+    """The batches of one stream, one after the other. Who made the rows is known where it is of all parts."""
     if len(parts) == 1:
         return parts[0]
     first = parts[0]
+    makers = [part.makers for part in parts if part.makers is not None]
     return Batch(
         first.stream,
         np.concatenate([part.time for part in parts]),
         {name: concat_vectors([part.columns[name] for part in parts]) for name in first.columns},
+        np.concatenate(makers) if len(makers) == len(parts) else None,
     )
 
 

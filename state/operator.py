@@ -56,6 +56,35 @@ class StoredState(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """The state of one operator for another that takes its place at once, nothing having been stored in between.
+
+    Attributes:
+        state: all of it: what `Stateful.snapshot` gave when asked for everything.
+        owned: the key groups of the operator.
+        may_drop: see `StoredState`.
+    """
+
+    state: OperatorState
+    owned: range
+    may_drop: bool = False
+
+    @property
+    def header(self) -> bytes:
+        return self.state.header
+
+    @property
+    def shared(self) -> Sequence[bytes]:
+        return [self.state.shared] if self.state.shared else []
+
+    def records(self) -> Iterator[tuple[int, Records]]:
+        for group in self.owned:
+            records = self.state.groups.get(group)
+            if records is not None and len(records):
+                yield group, records
+
+
 class Stateful(Protocol):
     """An operator that has state."""
 

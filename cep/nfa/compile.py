@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ostinato.cep.expressions.registers import RegisterPlan, lower
@@ -27,6 +27,7 @@ class CompiledSet:
     """Patterns over one stream with one key, compiled together.
 
     `linear` are the patterns whose matches are counted without enumerating them; the tables leave them alone.
+    `draining` are those that begin no match any more: those that they had when their state was taken over go on.
     `hooks` are the conditions that Python decides, in the order of their numbers in the tables, each with its pattern;
     `stage_names` are those of all patterns by their number in the tables, `first_stage` where each pattern's begin.
     """
@@ -40,6 +41,7 @@ class CompiledSet:
     stage_names: tuple[str, ...]
     first_stage: tuple[int, ...]
     linear: frozenset[int]
+    draining: frozenset[int] = frozenset()
 
     @property
     def widest(self) -> int:
@@ -52,8 +54,13 @@ class CompiledSet:
         return max(self.plan.widths, default=0)
 
 
-def compile_patterns(patterns: Sequence[CheckedPattern]) -> CompiledSet:
+def compile_patterns(patterns: Sequence[CheckedPattern], draining: Collection[str] = ()) -> CompiledSet:
     """Compile patterns that read the same stream.
+
+    Args:
+        patterns: what to compile.
+        draining: names of patterns that no event begins any more; names of others do no harm. The partial matches that
+            are restored go on to their end. What is stored of a pattern does not depend on whether it drains.
 
     Raises:
         MalformedPatternError: a pattern passes all checks but is beyond what the automaton can hold.
@@ -73,7 +80,8 @@ def compile_patterns(patterns: Sequence[CheckedPattern]) -> CompiledSet:
     linear = frozenset(
         number for number, (ir, checked) in enumerate(zip(irs, patterns, strict=True)) if is_linear(ir, checked)
     )
-    tables, hooks = tabulate(irs, layout, programs, linear)
+    drained = frozenset(number for number, checked in enumerate(patterns) if checked.pattern.name in draining)
+    tables, hooks = tabulate(irs, layout, programs, linear | drained)
     first_stage: list[int] = []
     stage_names: list[str] = []
     for ir in irs:
@@ -89,6 +97,7 @@ def compile_patterns(patterns: Sequence[CheckedPattern]) -> CompiledSet:
         tuple(stage_names),
         tuple(first_stage),
         linear,
+        drained,
     )
 
 

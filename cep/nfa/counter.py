@@ -16,8 +16,12 @@ from ostinato.cep.nfa.formula import Atom, Formula, evaluate
 from ostinato.cep.nfa.header import atoms_of
 from ostinato.cep.nfa.input import Released
 from ostinato.cep.nfa.ir import FINAL, FlatState, Move
+from ostinato.cep.nfa.tables import WORD_BITS
 
 Ints = npt.NDArray[np.int64]
+
+BEGINS_NOTHING = 1 << WORD_BITS
+"""Set in the facts of an event that came when the pattern was draining: it begins no match."""
 
 
 class LinearCounter:
@@ -31,6 +35,7 @@ class LinearCounter:
         self._mask = reduce(or_, self._bits.values(), 0)
         self._atoms = atoms_of(compiled, number)
         self._within = compiled.patterns[number].pattern.within_ms or 0
+        self._mark = BEGINS_NOTHING if number in compiled.draining else 0
         self._states = max(1, len(self._automaton.states) - 1)
         self._classes: dict[int, int] = {}
         m = self._states
@@ -53,8 +58,11 @@ class LinearCounter:
 
     def run(self, released: Released, keys: int) -> tuple[Ints, Ints]:
         """Count for the released events. Returns rows (positions in `released`) that complete matches, and how many."""
+        return self._count(released, released.bits[:, self._word] & self._mask | self._mark, keys)
+
+    def _count(self, released: Released, facts: Ints, keys: int) -> tuple[Ints, Ints]:
         self._grow_keys(keys)
-        classes = self._classify(released.bits[:, self._word] & self._mask)
+        classes = self._classify(facts)
         size = len(released.order)
         rows, counts = np.zeros(size, np.int64), np.zeros(size, np.int64)
         position = done = 0
@@ -99,7 +107,8 @@ class LinearCounter:
     def snapshot(self, keys: Ints) -> list[Any]:
         """Per key: the numbers of partial matches, or the classes and times of the window's events; None for nothing.
 
-        A class is the conditions that hold, as bits in the order of `header.atoms_of`.
+        A class is the conditions that hold, as bits in the order of `header.atoms_of`; the bit behind them is set where
+        the event begins no match.
         """
         bits_of = {event: self._by_atom(bits) for bits, event in self._classes.items()}
         state: list[Any] = []
@@ -117,8 +126,8 @@ class LinearCounter:
                 state.append([[bits_of[kind] for kind in kinds.tolist()], times.tolist()] if count else None)
         return state
 
-    def restore(self, keys: Ints, state: list[Any], width: int) -> None:
-        """Take over what `snapshot` gave for keys that now have the codes `keys`; `width` is that of their words."""
+    def restore(self, keys: Ints, state: list[Any]) -> None:
+        """Take over what `snapshot` gave for keys that now have the codes `keys`."""
         self._grow_keys(int(keys.max(initial=-1)) + 1)
         for key, held in zip(keys.tolist(), state, strict=True):
             if held is None:
@@ -126,21 +135,22 @@ class LinearCounter:
             if not self._within:
                 self._vectors[key] = held
                 continue
-            bits = np.zeros((len(held[0]), width), np.int64)
-            bits[:, self._word] = [self._by_layout(kind) for kind in held[0]]
+            facts = np.array([self._by_layout(kind) for kind in held[0]], np.int64)
             times = np.array(held[1], np.int64)
             rows = np.arange(len(times), dtype=np.int64)
             matches = self.matches
             empty = np.zeros((len(times), 1), np.int64)
-            released = Released(rows, times, np.full(len(times), key, np.int64), bits, empty, empty, None)  # type: ignore[arg-type]
-            self.run(released, key + 1)
+            released = Released(rows, times, np.full(len(times), key, np.int64), empty, empty, empty, None)  # type: ignore[arg-type]
+            self._count(released, facts, key + 1)
             self.matches = matches
 
     def _by_atom(self, bits: int) -> int:
-        return sum(1 << place for place, atom in enumerate(self._atoms) if bits & self._bits[atom])
+        known = sum(1 << place for place, atom in enumerate(self._atoms) if bits & self._bits[atom])
+        return known | (1 << len(self._atoms) if bits & BEGINS_NOTHING else 0)
 
     def _by_layout(self, kind: int) -> int:
-        return reduce(or_, (self._bits[atom] for place, atom in enumerate(self._atoms) if kind >> place & 1), 0)
+        known = reduce(or_, (self._bits[atom] for place, atom in enumerate(self._atoms) if kind >> place & 1), 0)
+        return known | (BEGINS_NOTHING if kind >> len(self._atoms) & 1 else 0)
 
     # -- classes of events -------------------------------------------------------------------------
 
@@ -163,7 +173,8 @@ class LinearCounter:
         for index, state in enumerate(self._automaton.states):
             row, finished = self._row(state, holds)
             if index == 0:
-                start, alone = row, finished
+                if not bits & BEGINS_NOTHING:
+                    start, alone = row, finished
             else:
                 moves[index - 1], completes[index - 1] = row, finished
         idle = (

@@ -183,7 +183,7 @@ class GroupedState:
         for place, number in enumerate(numbers):
             counter = here.get(int(how.pattern_of[number]))
             if counter is not None:
-                counter.restore(keys[rows], [state[place] for state in states], self._input.words)
+                counter.restore(keys[rows], [state[place] for state in states])
 
     # -- what belongs to no key --------------------------------------------------------------------
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -16,6 +18,7 @@ from ostinato.cep.nfa.record_kernel import FLOAT, NUMBER, TEXT
 from ostinato.cep.nfa.tables import P_START
 from ostinato.patterns.types import DOUBLE, STRING, DataType
 from ostinato.state.errors import DroppedStateError, SnapshotError
+from ostinato.state.operator import OperatorState
 
 Ints = npt.NDArray[np.int64]
 
@@ -46,6 +49,10 @@ class StoredPattern(msgspec.Struct, frozen=True):
     kinds: Sequence[int]
     counted: bool
     atoms: Sequence[str]
+
+
+DROPPED = ""
+"""The name of a stored pattern of which nothing is to be kept."""
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -102,6 +109,32 @@ def header_of(compiled: CompiledSet, columns: Mapping[str, DataType], keys: Sequ
     )
 
 
+def renamed(state: OperatorState, names: Mapping[str, str | None]) -> OperatorState:
+    """The same state of a match operator with patterns under other names; those that are not in `names` keep theirs.
+
+    What patterns have whose new name is None is left out when the state is restored, whether or not it may be dropped
+    there. So ``{"p": "p@3"}`` lets the partial matches of `p` go on under another name, and `p` begin anew.
+
+    Raises:
+        ValueError: two patterns would have the same name, or there is none of a name.
+        SnapshotError: it is no state of a match operator.
+    """
+    header = Header.decode(state.header)
+    if missing := names.keys() - {pattern.name for pattern in header.patterns}:
+        raise ValueError(f"the state knows no pattern of the name {', '.join(sorted(missing))}")
+    new = [names.get(pattern.name, pattern.name) or DROPPED for pattern in header.patterns]
+    twice = sorted(name for name, times in Counter(new).items() if times > 1 and name != DROPPED)
+    if twice:
+        raise ValueError(f"two patterns would have the name {', '.join(twice)}")
+    patterns = [msgspec.structs.replace(pattern, name=name) for pattern, name in zip(header.patterns, new, strict=True)]
+    return replace(state, header=msgspec.structs.replace(header, patterns=patterns).encode())
+
+
+def patterns_in(state: OperatorState) -> list[str]:
+    """The names of the patterns of which a match operator's state may hold partial matches."""
+    return [pattern.name for pattern in Header.decode(state.header).patterns]
+
+
 def structure_of(compiled: CompiledSet, number: int) -> str:
     """A digest of what the meaning of a pattern's partial matches depends on: states and the ways between them.
 
@@ -151,12 +184,15 @@ class Translation:
         self._check_types(stored, now)
         here = {pattern.name: (number, pattern) for number, pattern in enumerate(now.patterns)}
         dropped = []
+        self.drops = False
         self.pattern_of = np.full(len(stored.patterns), -1, np.int64)
         self.state_of = np.full(1 + max((p.first_state + len(p.states) for p in stored.patterns), default=0), -1)
         self.stage_of = np.full(1 + max((p.first_stage + len(p.stages) for p in stored.patterns), default=0), -1)
         for old, before in enumerate(stored.patterns):
             number, after = here.get(before.name, (-1, before))
-            if number < 0:
+            if before.name == DROPPED:
+                self.drops = True
+            elif number < 0:
                 dropped.append(f"pattern `{before.name}` is gone")
             elif after.structure != before.structure or (before.counted and after.atoms != before.atoms):
                 dropped.append(f"pattern `{before.name}` has another structure")
@@ -168,13 +204,13 @@ class Translation:
                 self.stage_of[before.first_stage :][: len(before.stages)] = after.first_stage + np.arange(
                     len(before.stages)
                 )
-        self.drops = bool(dropped)
+        self.drops = self.drops or bool(dropped)
         if dropped and not may_drop:
             raise DroppedStateError(
                 f"partial matches cannot be carried over: {'; '.join(dropped)}. Bring it back, or allow that they are "
                 "dropped (--allow-dropped-state)"
             )
-        self.same = not dropped and stored == now
+        self.same = not self.drops and stored == now
 
     @property
     def kinds(self) -> Ints:

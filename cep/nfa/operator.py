@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from ostinato.cep.nfa.groups import GroupedState
 from ostinato.cep.nfa.input import KeyedInput, Released
 from ostinato.cep.nfa.keys import key_group
 from ostinato.cep.nfa.matcher import Matcher, MatchError
-from ostinato.cep.nfa.output import ResultReader, Select, count_batch
+from ostinato.cep.nfa.output import Maker, ResultReader, Select, count_batch, makers_of
 from ostinato.cep.nfa.pools import KEY_STORED, MARK_DROPPED
 from ostinato.cep.nfa.spill import Spill
 from ostinato.patterns.typecheck import CheckedPattern
@@ -57,6 +58,8 @@ class MatchOperator:
         key_groups: int = 128,
         selects: Mapping[str, Select] | None = None,
         spill: Spill | None = None,
+        draining: Collection[str] = (),
+        first_maker: int | None = None,
     ) -> None:
         """Compile the patterns.
 
@@ -65,14 +68,18 @@ class MatchOperator:
             key_groups: in how many groups keys are snapshotted; fixed for the life of a job.
             selects: by the pattern's name, Python functions that make the output row of each match.
             spill: where the state of keys goes that memory does not hold.
+            draining: patterns that begin no match any more; see `compile_patterns`.
+            first_maker: rows say who made them (`Batch.makers`): the first of `makers` has this number. None: they
+                do not.
         """
-        self.compiled = patterns if isinstance(patterns, CompiledSet) else compile_patterns(patterns)
+        self.compiled = patterns if isinstance(patterns, CompiledSet) else compile_patterns(patterns, draining)
         self.key_groups = key_groups
         self.events = 0
         self._input = KeyedInput(self.compiled)
         self._counters = [LinearCounter(self.compiled, number) for number in sorted(self.compiled.linear)]
         self._matcher = Matcher(self.compiled, self._input.texts, self._input.stored)
-        self._reader = ResultReader(self.compiled, self._matcher, self._input, selects or {})
+        self._reader = ResultReader(self.compiled, self._matcher, self._input, selects or {}, first_maker)
+        self._first_maker = first_maker
         self._state = GroupedState(
             key_groups, schema_of(self.compiled.patterns[0]), self._input, self._matcher, self._counters, spill
         )
@@ -83,6 +90,11 @@ class MatchOperator:
     def columns(self) -> frozenset[str]:
         """The columns of its stream that it reads."""
         return self._input.columns
+
+    @cached_property
+    def makers(self) -> list[Maker]:
+        """What makes the rows that come out: for each pattern its matches and its timeouts."""
+        return makers_of(self.compiled.patterns)
 
     @property
     def watermark(self) -> int:
@@ -203,7 +215,11 @@ class MatchOperator:
             if len(rows):
                 checked = self.compiled.patterns[counter.number]
                 keys = released.key[rows]
-                batch = count_batch(checked, self._input.decode_keys(keys), released.time[rows], counts)
+                makers = None
+                if self._first_maker is not None:
+                    maker = self._first_maker + self.makers.index(Maker(checked.pattern.name, "match"))
+                    makers = np.full(len(rows), maker, np.int64)
+                batch = count_batch(checked, self._input.decode_keys(keys), released.time[rows], counts, makers)
                 out.append(Emitted(batch, keys))
         return out
 

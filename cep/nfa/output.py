@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,21 @@ from ostinato.patterns.types import BIGINT, TIMESTAMP
 
 Select = Callable[[MatchTable], Mapping[str, Vector]]
 """Makes output columns of matches, in place of ``emit``; timed-out partial matches are given as they are."""
+
+
+class Maker(NamedTuple):
+    """What makes rows: the matches of a pattern, or its partial matches whose time ran out."""
+
+    pattern: str
+    kind: Literal["match", "timeout"]
+
+
+def makers_of(patterns: Iterable[CheckedPattern]) -> list[Maker]:
+    """The makers of an operator, in the order of the numbers that `ResultReader` gives them from its first one on."""
+    return [Maker(checked.pattern.name, kind) for checked in patterns for kind in _KINDS]
+
+
+_KINDS: tuple[Literal["match"], Literal["timeout"]] = ("match", "timeout")
 
 
 class _Events(Mapping[str, Vector]):
@@ -90,9 +105,16 @@ class ResultReader:
     """Reads results from the kernel's space into batches."""
 
     def __init__(
-        self, compiled: CompiledSet, matcher: Matcher, keyed: KeyedInput, selects: Mapping[str, Select]
+        self,
+        compiled: CompiledSet,
+        matcher: Matcher,
+        keyed: KeyedInput,
+        selects: Mapping[str, Select],
+        first_maker: int | None = None,
     ) -> None:
+        """`first_maker`: rows are to say who made them; the first of `makers_of` has this number."""
         self._compiled = compiled
+        self._first_maker = first_maker
         self._matcher = matcher
         self._input = keyed
         self._selects = selects
@@ -162,7 +184,7 @@ class ResultReader:
         patterns, keys = results[:, RESULT_PATTERN], results[:, RESULT_KEY]
         time = results[:, RESULT_TIME].copy()
         if checked.pattern.count:
-            return self._counted(family, keys, time, results[:, RESULT_ROW])
+            return self._counted(family, keys, time, results)
         positions, owners = spread(offsets, chosen)
         own = slots[positions]
         end = time
@@ -176,7 +198,13 @@ class ResultReader:
             segments(family.stages, stages[positions] - self._first_stage[patterns][owners], owners, len(chosen)),
         )
         columns = self._columns(family, matches, np.searchsorted(family.members, patterns))
-        return Emitted(Batch(family.stream, time, with_time(columns, time)), keys)
+        return Emitted(Batch(family.stream, time, with_time(columns, time), self._makers(family, patterns)), keys)
+
+    def _makers(self, family: _Family, patterns: IntArray) -> IntArray | None:
+        if self._first_maker is None:
+            return None
+        made: IntArray = self._first_maker + patterns * len(_KINDS) + family.kind
+        return made
 
     def _columns(self, family: _Family, matches: MatchTable, member: IntArray) -> Mapping[str, Vector]:
         checked = family.leader
@@ -192,14 +220,16 @@ class ResultReader:
         made |= {name: values.take(member) for name, values in family.constants.items()}
         return {name: made[name] for name, _ in checked.outputs}
 
-    def _counted(self, family: _Family, keys: IntArray, time: IntArray, rows: AnyArray) -> Emitted:
+    def _counted(self, family: _Family, keys: IntArray, time: IntArray, results: Ints) -> Emitted:
         """How many matches came out at once on a key: results of one event and key stand together."""
+        rows = results[:, RESULT_ROW]
         new = np.ones(len(keys), np.bool_)
         new[1:] = (keys[1:] != keys[:-1]) | (rows[1:] != rows[:-1]) | (time[1:] != time[:-1])
         firsts = np.flatnonzero(new)
         counts = np.diff(np.append(firsts, len(keys)))
         keys = keys[firsts]
-        return Emitted(count_batch(family.leader, self._input.decode_keys(keys), time[firsts], counts), keys)
+        makers = self._makers(family, results[firsts, RESULT_PATTERN])
+        return Emitted(count_batch(family.leader, self._input.decode_keys(keys), time[firsts], counts, makers), keys)
 
 
 _NONE = np.zeros(0, np.int64)
@@ -218,7 +248,13 @@ def with_time(columns: Mapping[str, Vector], time: IntArray) -> dict[str, Vector
     return {**columns, MATCH_TIME: columns.get(MATCH_TIME, Vector(TIMESTAMP, time))}
 
 
-def count_batch(checked: CheckedPattern, keys: Mapping[str, Vector], time: IntArray, counts: npt.NDArray[Any]) -> Batch:
+def count_batch(
+    checked: CheckedPattern,
+    keys: Mapping[str, Vector],
+    time: IntArray,
+    counts: npt.NDArray[Any],
+    makers: IntArray | None = None,
+) -> Batch:
     """A row for each event that completes matches: the key, and their number as `matches`."""
     columns = {**keys, "matches": Vector(BIGINT, counts.astype(np.int64))}
-    return Batch(checked.output_stream.name, time, with_time(columns, time))
+    return Batch(checked.output_stream.name, time, with_time(columns, time), makers)

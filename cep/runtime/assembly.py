@@ -18,7 +18,7 @@ from ostinato.cep.runtime.process import Process
 from ostinato.cep.runtime.scratch import Scratch
 
 if TYPE_CHECKING:
-    from ostinato.cep.nfa.output import Select
+    from ostinato.cep.nfa.output import Maker, Select
     from ostinato.cep.runtime.job import StateBackend
 
 
@@ -42,6 +42,7 @@ class Assembly:
         whole: the streams that process functions read, who may look at any column.
         exchanged: derived streams that change workers, by stage, then in the plan's order.
         scratch: keeps what the operators have on disk, as long as there is this.
+        makers: what `Batch.makers` of delivered rows points into; empty where rows are not attributed.
     """
 
     graph: Graph
@@ -50,6 +51,7 @@ class Assembly:
     exchanged: tuple[Exchanged, ...]
     scratch: Scratch
     whole: frozenset[str] = frozenset()
+    makers: tuple[Maker, ...] = ()
 
     def columns(self, stream: str) -> frozenset[str] | None:
         """The columns of a stream that are read; None for all of them."""
@@ -70,6 +72,8 @@ def assemble(
     key_groups: int = KEY_GROUPS,
     state: StateBackend | None = None,
     worker: int = 0,
+    attributed: bool = False,
+    draining: frozenset[str] = frozenset(),
 ) -> Assembly:
     """Make and join the operators of one of `workers` processes.
 
@@ -81,9 +85,12 @@ def assemble(
         key_groups: over how many groups keys are spread.
         state: where operators keep their state while they run; in memory by default.
         worker: which of the processes this is.
+        attributed: rows are to say which pattern made them.
+        draining: patterns that begin no match any more, by name.
     """
     graph = Graph()
     made: dict[str, MatchOperator] = {}
+    makers: list[Maker] = []
     exchanged = []
     schemas = schemas_of(plan.streams.values())
     stateful = sum(len(matching.processes) + bool(matching.patterns) for matching in plan.matchings)
@@ -121,8 +128,15 @@ def assemble(
             if (select := (selects or {}).get(checked.pattern.name))
         }
         made[stream] = operator = MatchOperator(
-            matching.patterns, key_groups=key_groups, selects=own, spill=scratch.spill(stream)
+            matching.patterns,
+            key_groups=key_groups,
+            selects=own,
+            spill=scratch.spill(stream),
+            draining=draining,
+            first_maker=len(makers) if attributed else None,
         )
+        if attributed:
+            makers += operator.makers
         time_column = matching.stream.time.column if matching.stream.source is None else None
         needed = time_column if time_column in operator.columns else None
         graph.add(Match(stream, operator, needed), reads, {name: name for name in matching.emits})
@@ -131,7 +145,7 @@ def assemble(
     sources = {stream.name: graph.producer(stream.name) for stream in plan.sources}
     exchanged.sort(key=lambda each: each.matching.stage)
     whole = frozenset(matching.stream.name for matching in plan.matchings if matching.processes)
-    return Assembly(graph, sources, made, tuple(exchanged), scratch, whole)
+    return Assembly(graph, sources, made, tuple(exchanged), scratch, whole, tuple(makers))
 
 
 def _store(batch: Batch) -> bytes:

@@ -67,6 +67,9 @@ class Definition:
         whole_rows: decode all declared columns, not only those that the patterns read (late rows are kept whole).
         key_groups: over how many groups keys are spread.
         state: where operators keep their state.
+        attributed: rows that come out say which pattern made them (`Batch.makers`, `Pipeline.makers`). Only in one
+            process: between processes it gets lost.
+        draining: patterns, by name, that begin no match any more; the partial matches they have go on to their end.
     """
 
     plan: Plan
@@ -74,6 +77,8 @@ class Definition:
     whole_rows: bool = False
     key_groups: int = KEY_GROUPS
     state: StateBackend = StateBackend()
+    attributed: bool = False
+    draining: frozenset[str] = frozenset()
 
 
 class Outlet(Protocol):

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ostinato.cep.batch import MAX_TIME, Barrier, Batch, Clock, EndOfInput, Watermark
 from ostinato.cep.connectors.factory import decoder_for, is_live
 from ostinato.cep.runtime.assembly import Assembly, assemble
-from ostinato.cep.runtime.attempt import resume_counters
+from ostinato.cep.runtime.attempt import counters_of, resume_counters
+from ostinato.cep.runtime.handover import Handover
 from ostinato.cep.runtime.intake import Intake
 from ostinato.cep.runtime.occupation import OUTPUT, Meter
 from ostinato.cep.runtime.recovery import RestorePoint, resumed
@@ -23,6 +24,8 @@ from ostinato.state.operator import OperatorState
 from ostinato.state.steps import reached
 
 if TYPE_CHECKING:
+    from ostinato.cep.nfa.operator import MatchOperator
+    from ostinato.cep.nfa.output import Maker
     from ostinato.cep.runtime.job import Definition, Outlet
 
 
@@ -59,7 +62,13 @@ class Pipeline:
         self._before: dict[str, PatternNumbers] = {}
         self._decoding = {f"{stream.name}.in": Meter() for stream in job.plan.sources}
         self._assembly = assemble(
-            job.plan, self._deliver, selects=job.selects, key_groups=job.key_groups, state=job.state
+            job.plan,
+            self._deliver,
+            selects=job.selects,
+            key_groups=job.key_groups,
+            state=job.state,
+            attributed=job.attributed,
+            draining=job.draining,
         )
         self.intakes = make_intakes(job, self._assembly, now, by_partition=by_partition)
         for intake, count in zip(self.intakes, splits, strict=True):
@@ -74,6 +83,16 @@ class Pipeline:
     def ended(self) -> bool:
         """Have all sources come to their end?"""
         return all(self._ended)
+
+    @property
+    def makers(self) -> tuple[Maker, ...]:
+        """What `Batch.makers` of the rows that are delivered points into; empty where the job is not `attributed`."""
+        return self._assembly.makers
+
+    @property
+    def matchers(self) -> Mapping[str, MatchOperator]:
+        """The operators that match, by the stream they read."""
+        return self._assembly.matchers
 
     @property
     def busy(self) -> dict[str, Meter]:
@@ -120,6 +139,18 @@ class Pipeline:
             intake.time.lift(watermark)
             self._advance(number)
 
+    def settle(self, now: int) -> None:
+        """Nothing has come for a while: see `WatermarkGenerator.settle`."""
+        for number, intake in enumerate(self.intakes):
+            intake.time.settle(now)
+            self._advance(number)
+
+    def hand_over(self) -> Handover:
+        """All that the next pipeline needs to go on from here."""
+        self.count_patterns()
+        times = {intake.stream.name: intake.time.state() for intake in self.intakes}
+        return Handover(self.snapshot(0, None), times, counters_of(self.statistics))
+
     def prepare(self) -> None:
         """A snapshot is about to be taken: the operators have nothing to say about that."""
 
@@ -148,8 +179,12 @@ class Pipeline:
         """Raises SnapshotError, DroppedStateError where it does not fit the job."""
         point.check(self._plan, self._assembly.graph.operators, len(self._groups))
 
-    def restore(self, point: RestorePoint, now: int) -> None:
-        """Take on the state of a checkpoint, before the first entry. Raises StateError."""
+    def restore(self, point: RestorePoint | Handover, now: int | None) -> None:
+        """Take on the state of a checkpoint, or of the pipeline before this one, before the first entry.
+
+        `now`: the job's clock, from which silence is counted anew; None: the clock comes with the input, and goes on.
+        Raises StateError.
+        """
         fresh = [intake.time.state() for intake in self.intakes]
         times = resumed(point.times(self._plan), fresh, now)
         for intake, state in zip(self.intakes, times, strict=True):
@@ -157,7 +192,7 @@ class Pipeline:
         reached("restore.begin")
         self._assembly.graph.restore(lambda name: point.stored(name, self._groups))
         reached("restore.end")
-        self._before = resume_counters(self.statistics, point.manifest.counters)
+        self._before = resume_counters(self.statistics, point.counters)
 
     def count_patterns(self) -> None:
         """Bring the patterns' numbers up to date."""

@@ -52,10 +52,12 @@ def expand(batch: Batch) -> Batch:
         return batch
     lists = held.to_list()
     rows = [row for made in lists for row in made]
-    time = np.repeat(batch.time, [len(made) for made in lists])
+    sizes = [len(made) for made in lists]
+    time = np.repeat(batch.time, sizes)
+    makers = None if batch.makers is None else np.repeat(batch.makers, sizes)
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: column_of([row.get(name) for row in rows]) for name in names}
-    return Batch(batch.stream, time, columns)
+    return Batch(batch.stream, time, columns, makers)
 
 
 def column_of(values: Sequence[Any]) -> Vector:

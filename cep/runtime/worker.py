@@ -104,6 +104,7 @@ class Worker:
             key_groups=job.key_groups,
             state=job.state,
             worker=number,
+            draining=job.draining,
         )
         self._clocked = job.plan.clocked
         self._intakes: list[Intake] = make_intakes(job, self._assembly, 0)
