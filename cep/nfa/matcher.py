@@ -71,7 +71,11 @@ _ROOMY_BYTES, _ROOMY_FACTOR = 16 << 20, 8
 
 
 class MatchError(Exception):
-    """Matching cannot go on: a cap was exceeded, or a skip strategy has nothing to skip to."""
+    """Matching cannot go on: a cap was exceeded, or a skip strategy has nothing to skip to. `pattern`: whose."""
+
+    def __init__(self, message: str, pattern: str = "") -> None:
+        super().__init__(message)
+        self.pattern = pattern
 
 
 class Matcher:
@@ -279,7 +283,8 @@ class Matcher:
             return False
         control[STATUS] = kernel.RUNNING
         if status != kernel.FULL:
-            raise MatchError(self._reason(status))
+            failed = self.compiled.patterns[int(control[FAILED_PATTERN])].pattern.name
+            raise MatchError(self._reason(status), failed)
         patterns = len(self.compiled.patterns)
         need = (int(control[WANTED]) + patterns) * len(self.space.successors) * 2 + 16
         space = self.space

@@ -76,6 +76,11 @@ class RestorePoint:
         return [by_stream.get(stream.name) for stream in plan.sources]
 
     @property
+    def counters(self) -> Mapping[str, int]:
+        """The numbers that go on counting."""
+        return self.manifest.counters
+
+    @property
     def clock(self) -> int:
         """How far the job's clock had come, epoch ms."""
         return max((source.time.get("now", 0) for source in self.manifest.sources), default=0)
@@ -144,16 +149,19 @@ class Candidates:
         )
 
 
-def resumed(times: Iterable[Mapping[str, Any] | None], fresh: Sequence[Mapping[str, Any]], now: int) -> Iterator[Any]:
+def resumed(
+    times: Iterable[Mapping[str, Any] | None], fresh: Sequence[Mapping[str, Any]], now: int | None
+) -> Iterator[Any]:
     """The time of each source as it goes on: stored times, to which what is new is added.
 
-    The silence of the splits is counted anew: nothing could come while the job was down.
+    The silence of the splits is counted anew from `now` on: nothing could come while the job was down. None: it goes on
+    where it stood, for the clock comes with the input.
     """
     for stored, new in zip(times, fresh, strict=True):
         if stored is None:
             yield new
             continue
-        splits = [[number, largest, now, idle] for number, largest, _, idle in stored["splits"]]
+        splits = [[number, largest, at if now is None else now, idle] for number, largest, at, idle in stored["splits"]]
         known = {split[0] for split in splits}
         added = [split for split in new["splits"] if split[0] not in known]
         yield {**stored, "splits": [*splits, *added]}

@@ -23,6 +23,9 @@ pause, short enough that a dead partition is noticed only as a hiccup."""
 DEFAULT_MAX_AHEAD_MS = 86_400_000
 """One day: no clock that is merely set to a wrong time zone is refused, every garbled timestamp is."""
 
+_TOGETHER_MS = 60_000
+"""Events whose time is this close to the clock when they come are taken for events of now."""
+
 _REPAIRS = 8
 """Far-future rows of one batch that are found one vectorised pass each; with more, row by row is cheaper."""
 
@@ -166,6 +169,22 @@ class WatermarkGenerator:
     def lift(self, watermark: int) -> None:
         """Time has come so far elsewhere, and nothing here holds it back."""
         self.watermark = max(self.watermark, watermark)
+
+    def settle(self, now: int) -> None:
+        """All splits have been silent for so long that what has come is taken for complete: no event waits any longer
+        for another to move time. Where event time and the clock went together, it goes on with the clock from then on,
+        so that what is due comes out though nothing comes in.
+
+        Flink moves event time by events alone; this is for streams that have no other end than silence.
+        """
+        if self.policy.mode != "event" or not self.policy.idle_ms or not self._splits or not self.is_idle:
+            return
+        last = max(self._splits.values(), key=lambda state: state.max_time)
+        if last.max_time == MIN_TIME:
+            return
+        self.watermark = max(self.watermark, last.max_time)
+        if abs(last.active_at - last.max_time) <= _TOGETHER_MS:
+            self.watermark = max(self.watermark, now - self.policy.idle_ms - self.policy.delay_ms)
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on elsewhere, as JSON values."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ostinato.cep.runtime.chains import Layout
@@ -59,6 +59,7 @@ class Cut:
         origins: of each source that is rekeyed, place -> the number of its split.
         counters: see `Manifest`.
         taken_at: wall clock, epoch ms.
+        more: what else belongs to it, by name; plain values.
     """
 
     state: Mapping[str, OperatorState]
@@ -68,6 +69,7 @@ class Cut:
     counters: Mapping[str, int]
     taken_at: int
     origins: Sequence[Mapping[str, int]] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ class Snapshots:
             parallelism=1,
             key_groups=len(self._groups),
             sources=cut.sources,
-            sinks={"rows": dict(cut.rows), "origins": [dict(each) for each in cut.origins]},
+            sinks={"rows": dict(cut.rows), "origins": [dict(each) for each in cut.origins], **cut.more},
             operators=operators,
             counters=cut.counters,
             blobs=blobs,
