@@ -102,6 +102,18 @@ STEPS: Final[Mapping[str, Step]] = {
     "txn.committed": Step(WORKER, "the transaction is committed; older snapshots are still there"),
     "txn.tidied": Step(WORKER, "older snapshots are deleted"),
     "txn.revoked": Step(WORKER, "partitions are about to be given up; what was begun is committed"),
+    # the journal of a server
+    "journal.append": Step(SUPERVISOR, "a group of appends is taken; nothing of it is written"),
+    "journal.written": Step(SUPERVISOR, "the group is written; it need not be durable"),
+    "journal.synced": Step(SUPERVISOR, "the group is durable; nobody has been told"),
+    "journal.rolled": Step(SUPERVISOR, "another segment is begun; the index of the one before is not written"),
+    "journal.cut": Step(SUPERVISOR, "a torn tail is found; it is about to be cut"),
+    "journal.trimmed": Step(SUPERVISOR, "a segment is dropped; its index is still there"),
+    # the server's log of matches, and what goes out of it
+    "matches.append": Step(WORKER, "rows are numbered; nothing of them is in the log of matches"),
+    "matches.synced": Step(WORKER, "all rows so far are durable, and so is the mark that says it"),
+    "output.sent": Step(SUPERVISOR, "an output's target has the matches; its cursor stands before them"),
+    "output.moved": Step(SUPERVISOR, "an output's cursor stands behind what its target has"),
     # the end of a job
     "finish.begin": Step(SUPERVISOR, "the input has ended; the last checkpoint has not begun"),
     "finish.published": Step(SUPERVISOR, "the last checkpoint's output is published; the checkpoints are still there"),

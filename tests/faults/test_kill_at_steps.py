@@ -21,6 +21,8 @@ SINKS = (*KEYS, "dead letters")
 ALONE = "the only process"
 RECOVERY = ("restart.", "restore.", "sink.recovered")
 ENDING = ("finish.",)
+ELSEWHERE = ("txn.", "journal.")
+"""Steps of jobs between topics: test_kafka_kills.py; of the server: test_journal_kills.py."""
 WITH_WORKERS = ("snapshot.reported", "restart.begin")
 """Steps that a job in one process does not have."""
 WITHOUT_WORKERS = ("restart.ended", "restore.manifest", "restore.sources", "finish.published", "finish.deleted")
@@ -72,7 +74,7 @@ def cases(store: str, *victims: str) -> list[ParameterSet]:
     return [
         pytest.param(step, victim, id=f"{step}-{victim}", marks=() if (step, victim) in QUICK else pytest.mark.faults)
         for step, known in STEPS.items()
-        if not step.startswith("txn.")  # of jobs between topics: test_kafka_kills.py
+        if not step.startswith(ELSEWHERE)
         if known.store in ("", store)
         for victim in victims
         if step not in {ALONE: WITH_WORKERS, WORKER: WITHOUT_WORKERS}.get(victim, ())
