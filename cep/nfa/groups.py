@@ -215,7 +215,7 @@ class GroupedState:
             return
         time = unpack_array(state["time"])
         columns = {}
-        for name in sorted(self._input.columns):
+        for name in self._input.kept:
             type_ = self._schema[name]
             if name not in state["columns"]:
                 columns[name] = unpack_vector(type_, None, len(time))

@@ -61,7 +61,8 @@ class Released(NamedTuple):
 class KeyedInput:
     """Numbers keys, decides simple conditions, and holds events back until the watermark releases them."""
 
-    def __init__(self, compiled: CompiledSet) -> None:
+    def __init__(self, compiled: CompiledSet, *, keep_columns: bool = False) -> None:
+        """`keep_columns`: events keep all columns while they wait, not only those that these patterns read."""
         self._compiled = compiled
         schema = schema_of(compiled.patterns[0])
         stream = compiled.patterns[0].stream
@@ -70,7 +71,9 @@ class KeyedInput:
         self.columns = needed_columns(compiled)
         stored = stored_columns(compiled)
         self.stored = tuple(name for name in schema if name in stored)
-        self._kept = tuple(name for name in schema if name in self.columns)
+        self.kept = tuple(name for name in schema if keep_columns or name in self.columns)
+        """The columns that events have while they wait."""
+        self._types = schema
         self.keys = Interner()
         self.texts = Interner()
         self.watermark = MIN_TIME
@@ -86,7 +89,7 @@ class KeyedInput:
         if not self._pending:
             return None
         time = np.concatenate([part.time for part in self._pending])
-        return Waiting(time, joined_columns([part.columns for part in self._pending], self._kept))
+        return Waiting(time, joined_columns([part.columns for part in self._pending], self.kept))
 
     def process(self, batch: Batch) -> None:
         """Take in a batch, in any order of time."""
@@ -100,8 +103,14 @@ class KeyedInput:
                 holding = predicate(condition, batch.columns, rows, memo)
                 bits[:, word] |= holding.astype(np.int64) << bit
         cells, null = self._cells(batch.columns, rows, memo)
-        columns = {name: batch.columns[name] for name in self._kept}
+        columns = {name: self._column(batch, name) for name in self.kept}
         self._pending.append(Pending(batch.time, key, bits, cells, null, columns))
+
+    def _column(self, batch: Batch, name: str) -> Vector:
+        """A column that these patterns may not read is null where whoever made the rows did not give it."""
+        if name in self.columns or name in batch.columns:
+            return batch.columns[name]
+        return Vector.of(self._types[name], [None] * len(batch))
 
     @property
     def words(self) -> int:
@@ -130,7 +139,7 @@ class KeyedInput:
         self._pending = []
         if len(rest):
             self._pending = [
-                Pending(time[rest], key[rest], bits[rest], cells[rest], null[rest], columns.rest(self._kept, rest))
+                Pending(time[rest], key[rest], bits[rest], cells[rest], null[rest], columns.rest(self.kept, rest))
             ]
         if not len(order):
             return None

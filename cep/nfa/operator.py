@@ -60,6 +60,7 @@ class MatchOperator:
         spill: Spill | None = None,
         draining: Collection[str] = (),
         first_maker: int | None = None,
+        keep_columns: bool = False,
     ) -> None:
         """Compile the patterns.
 
@@ -71,11 +72,12 @@ class MatchOperator:
             draining: patterns that begin no match any more; see `compile_patterns`.
             first_maker: rows say who made them (`Batch.makers`): the first of `makers` has this number. None: they
                 do not.
+            keep_columns: events keep all their columns while they wait, so that other patterns may take over.
         """
         self.compiled = patterns if isinstance(patterns, CompiledSet) else compile_patterns(patterns, draining)
         self.key_groups = key_groups
         self.events = 0
-        self._input = KeyedInput(self.compiled)
+        self._input = KeyedInput(self.compiled, keep_columns=keep_columns)
         self._counters = [LinearCounter(self.compiled, number) for number in sorted(self.compiled.linear)]
         self._matcher = Matcher(self.compiled, self._input.texts, self._input.stored)
         self._reader = ResultReader(self.compiled, self._matcher, self._input, selects or {}, first_maker)
@@ -105,6 +107,11 @@ class MatchOperator:
     def waiting(self) -> int:
         """Events that wait for the watermark."""
         return self._input.waiting
+
+    @property
+    def bytes_in_use(self) -> int:
+        """About how much memory the partial matches take."""
+        return self._matcher.bytes_in_use()
 
     @property
     def keys_known(self) -> int:

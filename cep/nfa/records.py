@@ -208,6 +208,8 @@ class RecordCodec:
         held = self._matcher.space.registers
         width = min(cells.shape[1], held.ints.shape[1])
         for own, register in self._text_registers(instance_rows):
+            if not own.any():
+                continue  # a pattern that was not there when the records were written may have more registers
             strings = Strings(texts.data, texts.start[own, register].copy(), texts.length[own, register].copy())
             cells[own, register] = self._texts.intern(strings, null[own, register] == 0)
         held.ints[rows, :width] = cells[:, :width]

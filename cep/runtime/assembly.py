@@ -74,6 +74,7 @@ def assemble(
     worker: int = 0,
     attributed: bool = False,
     draining: frozenset[str] = frozenset(),
+    keep_columns: bool = False,
 ) -> Assembly:
     """Make and join the operators of one of `workers` processes.
 
@@ -87,6 +88,7 @@ def assemble(
         worker: which of the processes this is.
         attributed: rows are to say which pattern made them.
         draining: patterns that begin no match any more, by name.
+        keep_columns: events that wait keep all their columns.
     """
     graph = Graph()
     made: dict[str, MatchOperator] = {}
@@ -134,11 +136,12 @@ def assemble(
             spill=scratch.spill(stream),
             draining=draining,
             first_maker=len(makers) if attributed else None,
+            keep_columns=keep_columns,
         )
         if attributed:
             makers += operator.makers
         time_column = matching.stream.time.column if matching.stream.source is None else None
-        needed = time_column if time_column in operator.columns else None
+        needed = time_column if keep_columns or time_column in operator.columns else None
         graph.add(Match(stream, operator, needed), reads, {name: name for name in matching.emits})
     for stream in plan.delivered:
         graph.add(Deliver(stream, deliver), stream)

@@ -69,6 +69,8 @@ class Definition:
         state: where operators keep their state.
         attributed: rows that come out say which pattern made them (`Batch.makers`, `Pipeline.makers`). Only in one
             process: between processes it gets lost.
+        keep_columns: decode all declared columns, and keep them of events that wait for the watermark: other patterns,
+            which may read other columns, will take over the state while the job runs.
         draining: patterns, by name, that begin no match any more; the partial matches they have go on to their end.
     """
 
@@ -79,6 +81,7 @@ class Definition:
     state: StateBackend = StateBackend()
     attributed: bool = False
     draining: frozenset[str] = frozenset()
+    keep_columns: bool = False
 
 
 class Outlet(Protocol):

@@ -33,7 +33,7 @@ def make_intakes(job: Definition, assembly: Assembly, now: int, *, by_partition:
     """The decoder and the time of each source stream; `by_partition`: see `decoder_for`."""
     intakes = []
     for stream in job.plan.sources:
-        columns = None if job.whole_rows else assembly.columns(stream.name)
+        columns = None if job.whole_rows or job.keep_columns else assembly.columns(stream.name)
         generator = WatermarkGenerator(TimePolicy.of(stream.time, live=is_live(stream)), now)
         intakes.append(Intake(stream, decoder_for(stream, columns, by_partition=by_partition), generator))
     return intakes
@@ -69,6 +69,7 @@ class Pipeline:
             state=job.state,
             attributed=job.attributed,
             draining=job.draining,
+            keep_columns=job.keep_columns,
         )
         self.intakes = make_intakes(job, self._assembly, now, by_partition=by_partition)
         for intake, count in zip(self.intakes, splits, strict=True):

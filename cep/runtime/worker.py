@@ -105,6 +105,7 @@ class Worker:
             state=job.state,
             worker=number,
             draining=job.draining,
+            keep_columns=job.keep_columns,
         )
         self._clocked = job.plan.clocked
         self._intakes: list[Intake] = make_intakes(job, self._assembly, 0)

@@ -181,18 +181,27 @@ class Naive:
 
     Args:
         limit: partial matches after which it gives up with `TooMuchError`.
+        begins_before: events from this position on, by time, begin no match; None: all may.
     """
 
-    def __init__(self, pattern: Mapping[str, Any], events: Sequence[Event], flush: bool | int, limit: int) -> None:
+    def __init__(
+        self,
+        pattern: Mapping[str, Any],
+        events: Sequence[Event],
+        flush: bool | int,
+        limit: int,
+        begins_before: int | None = None,
+    ) -> None:
         self.plan = plan_of(pattern)
         self.skip = pattern["skip"]
         self.events = sorted(events, key=lambda event: event["ts"])
         self.flush = flush
         self.left = limit
+        self.begins_before = len(self.events) if begins_before is None else begins_before
 
     def matches(self) -> list[Match]:
         """The matches that come out: by moment, those of one moment by first event."""
-        found = [self._found(first) for first in range(len(self.events))]
+        found = [self._found(first) if first < self.begins_before else Found() for first in range(len(self.events))]
         everything = sorted(
             (match for each in found for match in each.matches), key=lambda match: (match.moment, match.first)
         )
