@@ -393,7 +393,7 @@ def _raising(number: int) -> Callable[[int], None]:
 
 
 def test_a_reader_follows_the_writer_across_segments(tmp_path: Path) -> None:
-    options = JournalOptions(segment_bytes=2_000, record_bytes=100, group_bytes=200)
+    options = JournalOptions(segment_bytes=500, record_bytes=100, group_bytes=200)
     count = 400
     with Journal(tmp_path, options) as journal, JournalReader(tmp_path) as reader:
         durable = threading.Event()
