@@ -114,6 +114,13 @@ STEPS: Final[Mapping[str, Step]] = {
     "matches.synced": Step(WORKER, "all rows so far are durable, and so is the mark that says it"),
     "output.sent": Step(SUPERVISOR, "an output's target has the matches; its cursor stands before them"),
     "output.moved": Step(SUPERVISOR, "an output's cursor stands behind what its target has"),
+    # the server's live patterns
+    "live.step": Step(WORKER, "a record of the journal is about to be dealt with"),
+    "live.synced": Step(WORKER, "all rows up to a snapshot are durable; the snapshot is not written"),
+    "live.snapshot": Step(WORKER, "a snapshot is durable; older ones are still there"),
+    "change.begun": Step(SUPERVISOR, "a change is in the catalog; the journal does not have it"),
+    "change.appended": Step(SUPERVISOR, "the journal has a change; the catalog does not say so"),
+    "change.completed": Step(SUPERVISOR, "a change has been made; nobody has been told"),
     # the end of a job
     "finish.begin": Step(SUPERVISOR, "the input has ended; the last checkpoint has not begun"),
     "finish.published": Step(SUPERVISOR, "the last checkpoint's output is published; the checkpoints are still there"),

@@ -148,9 +148,13 @@ class Pipeline:
 
     def hand_over(self) -> Handover:
         """All that the next pipeline needs to go on from here."""
-        self.count_patterns()
         times = {intake.stream.name: intake.time.state() for intake in self.intakes}
-        return Handover(self.snapshot(0, None), times, counters_of(self.statistics))
+        return Handover(self.snapshot(0, None), times, self.counters())
+
+    def counters(self) -> dict[str, int]:
+        """The numbers that go on counting in the next process, or pipeline."""
+        self.count_patterns()
+        return counters_of(self.statistics)
 
     def prepare(self) -> None:
         """A snapshot is about to be taken: the operators have nothing to say about that."""

@@ -9,6 +9,7 @@ from typing import Self
 from ostinato.server.catalog.audit import Audit
 from ostinato.server.catalog.cursors import Cursors
 from ostinato.server.catalog.database import Database
+from ostinato.server.catalog.definitions import DefinitionTables
 from ostinato.server.catalog.facts import Facts
 from ostinato.server.catalog.migrations import MIGRATIONS
 from ostinato.server.catalog.outputs import Outputs
@@ -33,6 +34,7 @@ class Catalog:
             self.audit = Audit(self.database)
             self.cursors = Cursors(self.database)
             self.outputs = Outputs(self.database)
+            self.definitions = DefinitionTables(self.database)
         except BaseException:
             self.database.close()
             raise

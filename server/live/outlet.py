@@ -1,0 +1,108 @@
+"""What comes out of the live patterns, into the match log: each row once, however often it is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from ostinato.cep.batch import Batch
+from ostinato.cep.connectors.base import BadRecord
+from ostinato.cep.connectors.kafka.rows import values_of
+from ostinato.cep.runtime.plan import LATE
+from ostinato.server.live.generation import Generation
+from ostinato.server.live.program import stream_of
+from ostinato.server.matches import Kind, MatchLogWriter, Rows
+
+if TYPE_CHECKING:
+    from ostinato.cep.nfa.output import Maker
+
+DEAD_LETTERS: Final = "dead-letters"
+"""The stream of records that could not be used."""
+
+
+class MatchOutlet:
+    """See `ostinato.cep.runtime.job.Outlet`. Rows are numbered from 1 on, in the order in which they come.
+
+    What comes is a function of the journal, so after a restart the rows behind the snapshot come again with the numbers
+    that they had; those that the log holds already are not written again.
+    """
+
+    def __init__(self, log: MatchLogWriter, written: Callable[[int, int], None] = lambda _count, _at_ms: None) -> None:
+        """`written`: is told how many rows are new, and when the record was written that completed them (epoch ms)."""
+        self.seq = 1
+        """The number of the next row."""
+        self.position = 0
+        """Of the journal record that is being dealt with."""
+        self.at_ms = 0
+        """When that record was written."""
+        self._log = log
+        self._written = written
+        self._makers: Sequence[Maker] = ()
+        self._versions: Mapping[str, tuple[str, int]] = {}
+
+    def use(self, generation: Generation, makers: Sequence[Maker]) -> None:
+        """Rows are of these patterns from now on; `makers`: what the numbers in a batch mean."""
+        self._makers = tuple(makers)
+        self._versions = {member.name: (member.pattern, member.version) for member in generation.members}
+
+    def deliver(self, batch: Batch) -> None:
+        count = len(batch)
+        if not count:
+            return
+        first, self.seq = self.seq, self.seq + count
+        skipped = max(0, min(count, self._log.next_seq - first))
+        if skipped == count:
+            return
+        if skipped:
+            batch = batch.take(np.arange(skipped, count))
+        if batch.stream.endswith(LATE):
+            self._append(batch.stream, "late", (), None, batch.time, values_of(batch))
+            return
+        assert batch.makers is not None
+        used, pattern_of = np.unique(batch.makers, return_inverse=True)
+        makers = [self._makers[number] for number in used.tolist()]
+        patterns = [self._versions[maker.pattern] for maker in makers]
+        stream, values = stream_of(batch.stream), values_of(batch)
+        kinds = {maker.kind for maker in makers}
+        if len(kinds) == 1:
+            self._append(stream, kinds.pop(), patterns, pattern_of, batch.time, values)
+            return
+        # matches and timeouts into one stream: in the order in which they came, one after the other
+        is_match = np.array([maker.kind == "match" for maker in makers])[pattern_of]
+        cuts = [0, *(np.flatnonzero(np.diff(is_match)) + 1).tolist(), count - skipped]
+        for begin, end in pairwise(cuts):
+            part = slice(begin, end)
+            kind: Kind = "match" if is_match[begin] else "timeout"
+            self._append(stream, kind, patterns, pattern_of[part], batch.time[part], values[part])
+
+    def reject(self, records: Sequence[BadRecord]) -> None:
+        first, self.seq = self.seq, self.seq + len(records)
+        rest = records[max(0, self._log.next_seq - first) :]
+        if rest:
+            values = [
+                orjson.dumps({"reason": each.reason, "source": each.source, "raw": each.raw.decode("utf-8", "replace")})
+                for each in rest
+            ]
+            times = np.full(len(rest), self.at_ms, np.int64)
+            self._append(DEAD_LETTERS, "dead letter", (), None, times, values)
+
+    def breathe(self, *, idle: bool) -> None:
+        """Do nothing: rows are on their way when they are delivered."""
+
+    def _append(
+        self,
+        stream: str,
+        kind: Kind,
+        patterns: Sequence[tuple[str, int]],
+        pattern_of: npt.NDArray[Any] | None,
+        times: npt.NDArray[Any],
+        values: list[bytes],
+    ) -> None:
+        of = np.zeros(len(values), np.uint16) if pattern_of is None else pattern_of.astype(np.uint16)
+        self._written(len(values), self.at_ms)
+        self._log.append(Rows(stream, kind, tuple(patterns), of, times, self.position, self.at_ms, values))
