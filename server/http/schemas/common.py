@@ -31,7 +31,7 @@ class ErrorDetail(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An error (RFC 9457). `errors`: all that is wrong where it may be more than one thing; `id` finds it in the log."""
+    """An error (RFC 9457). `errors`: all that is wrong, where that can be several things; `id` finds it in the log."""
 
     type: str
     title: str
