@@ -200,7 +200,10 @@ class DefinitionTables:
             " WHERE position IS NOT NULL AND generation < ? ORDER BY generation DESC LIMIT ?",
             (1 << 62 if before is None else before, limit),
         )
-        return [Change(*row[:5], msgspec.json.decode(zlib.decompress(row[5])), row[6]) for row in rows]
+        return [
+            Change(number, at_ms, author, comment, what, msgspec.json.decode(zlib.decompress(items)), position)
+            for number, at_ms, author, comment, what, items, position in rows
+        ]
 
     # Versions
 

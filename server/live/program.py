@@ -49,8 +49,8 @@ class Runnable:
 
         if self.plan is None:
             return None
-        # whole rows: what comes late is kept with all its columns
-        return Definition(self.plan, whole_rows=True, attributed=True, draining=self.draining)
+        # whole rows: what comes late is kept with all its columns; and what waits may be read by patterns to come
+        return Definition(self.plan, whole_rows=True, attributed=True, draining=self.draining, keep_columns=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,434 @@
+"""From what is declared and what is asked for to what will be declared: the plan of a change.
+
+Nothing here does anything. `Draft` gathers a change; `Draft.finish` says what will run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from ostinato.patterns import ast
+from ostinato.patterns.errors import PatternError
+from ostinato.patterns.resolve import literal_of
+from ostinato.patterns.typecheck import CheckedPattern
+from ostinato.server.catalog.definitions import Body, Definitions, ParamDef, PatternDef, StreamDef, Version
+from ostinato.server.changes.model import (
+    Author,
+    ChangeError,
+    Fate,
+    Happens,
+    Old,
+    PlanItem,
+    TooManyError,
+    UnknownError,
+)
+from ostinato.server.changes.shapes import structure
+from ostinato.server.changes.texts import PatternText, alone, columns, param_in, stream_in
+from ostinato.server.live.generation import Generation, Member, engine_name
+from ostinato.server.live.program import Checker, Runnable
+
+
+@dataclass(slots=True)
+class Draft:
+    """A change while it is being put together.
+
+    Attributes:
+        body: what there is now.
+        find: a version by pattern and number; the caller knows that it is there.
+        last_version: the number of a pattern's last version, 0 where there has been none.
+        author, now_ms: who makes it, and when.
+    """
+
+    body: Body
+    find: Mapping[tuple[str, int], Version]
+    last_version: Mapping[str, int]
+    author: Author
+    now_ms: int
+    max_patterns: int = 1 << 30
+    max_states: int | None = None
+    items: list[PlanItem] = field(default_factory=list)
+    versions: list[Version] = field(default_factory=list)
+    streams: dict[str, StreamDef] = field(init=False)
+    params: dict[str, ParamDef] = field(init=False)
+    patterns: dict[str, PatternDef] = field(init=False)
+    renamed: dict[str, str] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        definitions = self.body.definitions
+        self.streams = dict(definitions.streams)
+        self.params = dict(definitions.params)
+        self.patterns = dict(definitions.patterns)
+
+    @property
+    def number(self) -> int:
+        """Of the generation to come."""
+        return self.body.generation.number + 1
+
+    # Streams and parameters
+
+    def declare_stream(self, stream: ast.Stream, text: str) -> None:
+        """Raises ChangeError where patterns read it as it is."""
+        before = self.streams.get(stream.name)
+        if before is not None and before.text == text:
+            self.items.append(PlanItem("stream", stream.name, "unchanged"))
+            return
+        if before is not None:
+            self._check_readers(stream, stream_in(before.text))
+        revision = 1 if before is None else before.revision + 1
+        self.streams[stream.name] = StreamDef(text, revision, self.author.name, self.now_ms)
+        self.items.append(PlanItem("stream", stream.name, "new" if before is None else "changed"))
+
+    def _check_readers(self, stream: ast.Stream, before: ast.Stream) -> None:
+        readers = [name for name in self.patterns if self._tree(name).on == stream.name]
+        if not readers:
+            return
+        old, new = columns(before), columns(stream)
+        wrong = [f"column {name} is gone" for name in old if name not in new]
+        wrong += [f"column {name} changes" for name in old if name in new and old[name] != new[name]]
+        wrong += [f"column {name} would be of the key" for name in new if name not in old and new[name][1]]
+        if before.time.mode != stream.time.mode or before.time.column != stream.time.column:
+            wrong.append("its time changes")
+        if wrong:
+            raise ChangeError(
+                f"stream `{stream.name}` is read by {_listed(readers)}, and {'; '.join(wrong)}. Only columns may be "
+                "added: delete the patterns first, or declare a stream of another name"
+            )
+
+    def delete_stream(self, name: str) -> None:
+        if name not in self.streams:
+            raise UnknownError(f"there is no stream `{name}`")
+        readers = [pattern for pattern in self.patterns if self._tree(pattern).on == name]
+        if readers:
+            raise ChangeError(f"stream `{name}` is read by {_listed(readers)}; delete them first")
+        del self.streams[name]
+        self.items.append(PlanItem("stream", name, "deleted"))
+
+    def declare_param(self, param: ast.ParamDecl, text: str) -> None:
+        """A value that was set stays, whatever the file says."""
+        before = self.params.get(param.name)
+        if before is not None and before.text == text:
+            self.items.append(PlanItem("param", param.name, "unchanged"))
+            return
+        value = None
+        detail = ""
+        if before is not None:
+            old = param_in(before.text).value
+            if before.value is not None and old.type == param.value.type:
+                value = before.value
+                detail = f"its value stays {value}, which was set; delete it to go back to what is declared"
+        revision = 1 if before is None else before.revision + 1
+        self.params[param.name] = ParamDef(text, value, revision, self.author.name, self.now_ms)
+        self.items.append(PlanItem("param", param.name, "new" if before is None else "changed", detail=detail))
+
+    def set_param(self, name: str, value: str | None) -> None:
+        """Set a value, None: back to what is declared. Raises UnknownError, ChangeError where it is none."""
+        before = self.params.get(name)
+        if before is None:
+            raise UnknownError(f"there is no parameter `{name}`; {_known(self.params)}")
+        declared = param_in(before.text)
+        if value is not None:
+            try:
+                literal_of(value, declared.value.type)
+            except ValueError as error:
+                raise TooManyError(f"parameter `{name}` is {declared.value.type}: {error}") from error
+        if value == before.value:
+            self.items.append(PlanItem("param", name, "unchanged"))
+            return
+        self.params[name] = ParamDef(before.text, value, before.revision + 1, self.author.name, self.now_ms)
+        detail = f"{value_of(before)} -> {value_of(self.params[name])}"
+        self.items.append(PlanItem("param", name, "changed", detail=detail))
+
+    def delete_param(self, name: str) -> None:
+        if name not in self.params:
+            raise UnknownError(f"there is no parameter `{name}`; {_known(self.params)}")
+        del self.params[name]
+        self.items.append(PlanItem("param", name, "deleted"))
+
+    # Patterns
+
+    def put_pattern(self, text: PatternText, old: Old, checked: CheckedPattern) -> None:
+        """A pattern as a file has it: a new version where it differs from the one that counts."""
+        name = text.tree.name
+        before = self.patterns.get(name)
+        if before is not None:
+            counts = self.find[name, before.live]
+            if counts.engine_text == text.engine_text:
+                change: Happens = "unchanged"
+                if before.state == "failed":
+                    self.patterns[name] = msgspec.structs.replace(
+                        before, state="running", revision=before.revision + 1, error=""
+                    )
+                    change = "resumed"
+                elif self._params_change(checked):
+                    change = "parameters only"
+                kept: Fate = "kept" if change == "parameters only" else "none"
+                self.items.append(PlanItem("pattern", name, change, before.live, before.live, kept))
+                return
+        if before is None and len(self.patterns) >= self.max_patterns:
+            raise TooManyError(f"{self.max_patterns} patterns run, which is the limit (limits.patterns)")
+        version = self.last_version.get(name, 0) + 1
+        shape = structure(checked)
+        self.versions.append(
+            Version(
+                name,
+                version,
+                text.text,
+                text.engine_text,
+                shape,
+                self.author.name,
+                self.now_ms,
+                self.author.comment,
+                self.number,
+            )
+        )
+        if before is None:
+            self.patterns[name] = PatternDef("running", version, 1)
+            self.items.append(PlanItem("pattern", name, "new", version))
+            return
+        self._replace(name, before, version, shape, old)
+
+    def roll_back(self, name: str, version: int | None, old: Old) -> None:
+        """An older version counts again; None: the one before."""
+        before = self.pattern(name)
+        if version is None:
+            older = [number for number in range(before.live - 1, 0, -1) if (name, number) in self.find]
+            if not older:
+                raise UnknownError(f"pattern `{name}` has no version before {before.live}")
+            version = older[0]
+        if (name, version) not in self.find:
+            raise UnknownError(f"pattern `{name}` has no version {version}")
+        if version == before.live:
+            self.items.append(PlanItem("pattern", name, "unchanged", version, version))
+            return
+        self._replace(name, before, version, self.find[name, version].structure, old, "rolled back")
+
+    def _replace(
+        self, name: str, before: PatternDef, version: int, shape: str, old: Old, change: Happens | None = None
+    ) -> None:
+        """Let another version count; decide what becomes of the partial matches of the one that did."""
+        counts = self.find[name, before.live]
+        same = counts.structure == shape
+        happens: Happens = change or ("same structure" if same else "changed structure")
+        tree = self._tree(name)
+        draining = before.draining
+        fate: Fate = "none"
+        within = tree.within_ms
+        if before.state == "running":
+            if old == "keep" and not same:
+                raise ChangeError(
+                    f"pattern `{name}`: its structure changes, so that partial matches of version {before.live} cannot "
+                    "go on under the new one; drain or drop them"
+                )
+            if old in ("auto", "keep") and same:
+                fate = "kept"
+            elif old == "drain" or (old == "auto" and within is not None):
+                if within is None:
+                    raise ChangeError(
+                        f"pattern `{name}` has no `within`: its partial matches might never end, so they cannot be "
+                        "drained; drop them"
+                    )
+                fate = "drained"
+                self.renamed[name] = engine_name(name, before.live, "draining")
+                draining = (*draining, before.live)
+            else:
+                fate = "dropped"
+                self.dropped.append(name)
+        draining = tuple(number for number in draining if number != version or number == before.live)
+        state = "running" if before.state == "failed" else before.state
+        self.patterns[name] = PatternDef(state, version, before.revision + 1, before.shadow, draining)
+        self.items.append(
+            PlanItem(
+                "pattern",
+                name,
+                happens,
+                version,
+                before.live,
+                fate,
+                drained_after_ms=within if fate == "drained" else None,
+                detail="it is paused" if state == "paused" else "",
+            )
+        )
+
+    def pause(self, name: str) -> None:
+        before = self.pattern(name)
+        if before.state != "running":
+            raise ChangeError(f"pattern `{name}` is {before.state}")
+        self.patterns[name] = PatternDef("paused", before.live, before.revision + 1, before.shadow)
+        self.items.append(
+            PlanItem(
+                "pattern",
+                name,
+                "paused",
+                before.live,
+                before.live,
+                "dropped",
+                detail="partial matches end here: they would miss what comes while it is paused",
+            )
+        )
+
+    def resume(self, name: str) -> None:
+        before = self.pattern(name)
+        if before.state == "running":
+            raise ChangeError(f"pattern `{name}` is running")
+        self.patterns[name] = PatternDef("running", before.live, before.revision + 1, before.shadow)
+        self.items.append(PlanItem("pattern", name, "resumed", before.live, before.live, detail="it begins anew"))
+
+    def delete(self, name: str) -> None:
+        before = self.pattern(name)
+        del self.patterns[name]
+        self.items.append(PlanItem("pattern", name, "deleted", None, before.live, "dropped"))
+
+    def fail(self, name: str, error: str) -> None:
+        """A pattern could not go on; see `Exclusion`."""
+        before = self.pattern(name)
+        self.patterns[name] = PatternDef("failed", before.live, before.revision + 1, before.shadow, error=error)
+        self.items.append(PlanItem("pattern", name, "failed", before.live, before.live, "dropped", detail=error))
+
+    def put_shadow(self, text: PatternText, checked: CheckedPattern) -> None:
+        """A version runs beside the one that counts."""
+        name = text.tree.name
+        before = self.pattern(name)
+        version = self.last_version.get(name, 0) + 1
+        shape = structure(checked)
+        self.versions.append(
+            Version(
+                name,
+                version,
+                text.text,
+                text.engine_text,
+                shape,
+                self.author.name,
+                self.now_ms,
+                self.author.comment,
+                self.number,
+            )
+        )
+        if before.shadow is not None:
+            self.dropped.append(engine_name(name, before.shadow, "shadow"))
+        self.patterns[name] = msgspec.structs.replace(before, shadow=version, revision=before.revision + 1)
+        self.items.append(PlanItem("pattern", name, "shadow begins", version, before.live))
+
+    def end_shadow(self, name: str) -> None:
+        before = self.pattern(name)
+        if before.shadow is None:
+            raise UnknownError(f"pattern `{name}` has no shadow")
+        self.patterns[name] = msgspec.structs.replace(before, shadow=None, revision=before.revision + 1)
+        self.items.append(PlanItem("pattern", name, "shadow ends", before.live, before.shadow, "dropped"))
+
+    def forget_drained(self, empty: set[str]) -> None:
+        """Versions that drain and have no partial match left; `empty`: engine names."""
+        for name, pattern in list(self.patterns.items()):
+            left = tuple(v for v in pattern.draining if engine_name(name, v, "draining") not in empty)
+            if left != pattern.draining:
+                self.patterns[name] = msgspec.structs.replace(pattern, draining=left)
+                for version in set(pattern.draining) - set(left):
+                    self.items.append(PlanItem("pattern", name, "drained", pattern.live, version))
+
+    def pattern(self, name: str) -> PatternDef:
+        """Raises UnknownError."""
+        found = self.patterns.get(name)
+        if found is None:
+            raise UnknownError(f"there is no pattern `{name}`; {_known(self.patterns)}")
+        return found
+
+    # What comes of it
+
+    @property
+    def is_empty(self) -> bool:
+        """Would nothing be changed?"""
+        before = self.body.definitions
+        return (self.streams, self.params, self.patterns) == (before.streams, before.params, before.patterns)
+
+    def finish(self, checker: Checker) -> tuple[Body, Runnable]:
+        """What will be declared, and what will run. Raises PatternError where it does not fit together."""
+        body = self._body()
+        try:
+            runnable = checker.check(body.generation)
+        except PatternError:
+            if not self._drop_draining(checker):
+                raise
+            body = self._body()
+            runnable = checker.check(body.generation)
+        return body, runnable
+
+    def _drop_draining(self, checker: Checker) -> bool:
+        """An old version may not fit what the change makes of the streams; then it cannot go on. Is that it?"""
+        draining = {name: pattern.draining for name, pattern in self.patterns.items() if pattern.draining}
+        if not draining:
+            return False
+        held = dict(self.patterns)
+        self.patterns = {name: msgspec.structs.replace(each, draining=()) for name, each in held.items()}
+        try:
+            checker.check(self._body().generation)
+        except PatternError:
+            self.patterns = held
+            return False
+        for name in draining:
+            self.renamed.pop(name, None)
+            self.dropped.append(name)
+            self.items.append(
+                PlanItem("pattern", name, "drained", detail="its older versions do not fit the streams as they will be")
+            )
+        return True
+
+    def _body(self) -> Body:
+        members: list[Member] = []
+        others: list[Member] = []
+        for name, pattern in self.patterns.items():
+            if pattern.state == "running":
+                members.append(Member(name, pattern.live, "live", self._engine_text(name, pattern.live)))
+            others += [Member(name, v, "draining", self._engine_text(name, v)) for v in pattern.draining]
+            if pattern.shadow is not None:
+                others.append(Member(name, pattern.shadow, "shadow", self._engine_text(name, pattern.shadow)))
+        generation = Generation(
+            self.number,
+            tuple(stream.text for stream in self.streams.values()),
+            {name: declaration_of(param) for name, param in self.params.items()},
+            (*members, *others),
+            dict(self.renamed),
+            tuple(self.dropped),
+        )
+        return Body(Definitions(self.streams, self.params, self.patterns), generation)
+
+    def _engine_text(self, name: str, version: int) -> str:
+        own = next((each for each in self.versions if (each.pattern, each.version) == (name, version)), None)
+        return (own or self.find[name, version]).engine_text
+
+    def _tree(self, name: str) -> ast.Pattern:
+        from ostinato.patterns.parser import parse_program
+
+        return parse_program(self._engine_text(name, self.patterns[name].live)).patterns[0]
+
+    def _params_change(self, checked: CheckedPattern) -> bool:
+        text = self.find[checked.pattern.name, self.patterns[checked.pattern.name].live].engine_text
+        before = self.body.definitions.params
+        return any(
+            f"${name}" in text and (name not in before or value_of(before[name]) != value_of(param))
+            for name, param in self.params.items()
+        )
+
+
+def declaration_of(param: ParamDef) -> str:
+    """``param NAME = VALUE`` with the value that holds."""
+    if param.value is None:
+        return param.text
+    declared = param_in(param.text)
+    return alone(ast.ParamDecl(declared.name, literal_of(param.value, declared.value.type)))
+
+
+def value_of(param: ParamDef) -> str:
+    """The value that holds, as it is written in a file."""
+    return declaration_of(param).partition("=")[2].strip()
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(f"`{name}`" for name in names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def _known(names: Mapping[str, object]) -> str:
+    return f"there are {_listed(sorted(names))}" if names else "there is none"

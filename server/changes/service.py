@@ -1,0 +1,448 @@
+"""Makes changes while events flow, one after the other.
+
+A change is made in numbered steps, the same for each kind:
+
+1. plan: parse, check, decide what becomes of partial matches;
+2. have it compiled by the live worker, which refuses what cannot run;
+3. write it to the catalog, marked as begun;
+4. append it to the journal: where its record stands, it takes effect, now and at every replay;
+5. mark it as made; wait until the worker has come to it; answer.
+
+Who is killed between 3 and 5 finds a change that was begun, and appends its record again: a record of a generation
+that runs already is passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+import msgspec
+
+from ostinato.patterns import ast
+from ostinato.patterns.errors import PatternError
+from ostinato.patterns.program_check import ProgramProblems, order_of_patterns
+from ostinato.patterns.resolve import literal_of
+from ostinato.patterns.schema import stream_problems
+from ostinato.patterns.typecheck import CheckedPattern, check_pattern
+from ostinato.server.catalog.definitions import Body, Change, DefinitionTables, Exclusion, PatternDef, Version
+from ostinato.server.changes.model import Author, ChangeError, ChangeResult, Old, StaleError
+from ostinato.server.changes.planning import Draft
+from ostinato.server.changes.texts import Texts, param_in, stream_in, take_apart
+from ostinato.server.journal import Journal
+from ostinato.server.live.generation import SHADOW, Activation, engine_name
+from ostinato.server.live.messages import Exclude, Failed
+from ostinato.server.live.process import Live, LiveError, RefusedError
+from ostinato.server.live.program import Checker, Runnable
+from ostinato.state.steps import reached
+
+log = logging.getLogger("ostinato.changes")
+
+EFFECT_SECONDS: Final = 10.0
+"""So long it is waited for the worker to come to a change that has been made."""
+SYSTEM: Final = "system"
+"""Who makes changes that nobody has asked for."""
+PARTITION: Final = "0"
+
+
+class _Versions(Mapping[tuple[str, int], Version]):
+    """Versions as the catalog has them; they never change, so those that were asked for are kept."""
+
+    def __init__(self, tables: DefinitionTables) -> None:
+        self._tables = tables
+        self._held: dict[tuple[str, int], Version] = {}
+
+    def __getitem__(self, key: tuple[str, int]) -> Version:
+        found = self._held.get(key)
+        if found is None:
+            found = self._tables.version(*key)
+            if found is None:
+                raise KeyError(key)
+            self._held[key] = found
+        return found
+
+    def __contains__(self, key: object) -> bool:
+        try:
+            self[key]  # type: ignore[index]
+        except (KeyError, TypeError):
+            return False
+        return True
+
+    def keep_only(self, wanted: set[tuple[str, int]]) -> None:
+        """Let go of those that do not run any more."""
+        self._held = {key: version for key, version in self._held.items() if key in wanted}
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+
+class _LastVersions(Mapping[str, int]):
+    """The number of each pattern's last version."""
+
+    def __init__(self, tables: DefinitionTables) -> None:
+        self._tables = tables
+
+    def __getitem__(self, name: str) -> int:
+        return self._tables.last_version(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+class Changes:
+    """What is declared, and how that is changed. Its coroutines are for one event loop."""
+
+    def __init__(
+        self,
+        tables: DefinitionTables,
+        journal: Journal,
+        live: Live,
+        *,
+        max_patterns: int = 1 << 30,
+        max_states: int | None = None,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        """Blocks: reads what is declared, and settles a change that was begun."""
+        self._tables = tables
+        self._journal = journal
+        self._live = live
+        self._max_patterns = max_patterns
+        self._max_states = max_states
+        self._now_ms = now_ms
+        self._lock = asyncio.Lock()
+        self._versions = _Versions(tables)
+        self._checker = Checker()
+        self._settle()
+        self.body: Body = tables.current()
+        self._runnable: Runnable = self._checker.check(self.body.generation)
+        self.on_change: list[Callable[[Body], None]] = []
+        """Are told of every change that was made."""
+        live.on_failed = self._failed
+        live.exclusions = [Exclude(each.position, each.name) for each in tables.exclusions()]
+
+    def _settle(self) -> None:
+        number = self._tables.pending()
+        if number is not None:
+            log.warning("a change was begun and not finished", extra={"generation": number})
+            appended = self._journal.append_generation(msgspec.json.encode(Activation(number))).result()
+            self._tables.complete(number, appended.position)
+
+    @property
+    def runnable(self) -> Runnable:
+        """What runs, checked."""
+        return self._runnable
+
+    # What can be asked for
+
+    async def apply(
+        self,
+        text: str,
+        author: Author,
+        *,
+        filename: str = "<apply>",
+        old: Old = "auto",
+        dry_run: bool = False,
+        only: str | None = None,
+        expect: Mapping[str, int] | None = None,
+        shadow: bool = False,
+    ) -> ChangeResult:
+        """Make what a file declares so.
+
+        Args:
+            text: the file.
+            author: who does it.
+            filename: for messages.
+            old: what becomes of partial matches of versions that are replaced.
+            dry_run: only say what would be done.
+            only: the one pattern that may be in it.
+            expect: the revisions that the caller has seen, by pattern; 0: there is none.
+            shadow: the pattern is to run beside the version that counts.
+
+        Raises:
+            PatternError: something is wrong in it.
+            ChangeError: it cannot be made so as things are.
+            LiveError: the worker does not answer; nothing has been changed.
+        """
+
+        def plan(draft: Draft) -> None:
+            known: list[ast.Stream | ast.ParamDecl] = [
+                *(stream_in(stream.text) for stream in draft.streams.values()),
+                *(param_in(param.text) for param in draft.params.values()),
+            ]
+            texts = take_apart(text, filename, known)
+            if only is not None and list(texts.patterns) != [only]:
+                held = ", ".join(texts.patterns) or "none"
+                raise ChangeError(f"the text is to declare the pattern `{only}` and no other; it declares {held}")
+            if shadow and len(texts.patterns) != 1:
+                raise ChangeError("a shadow is one pattern; the text declares another number of them")
+            if texts.outputs:
+                stream = texts.outputs[0].stream
+                raise ChangeError(
+                    f"output {stream}: the server's outputs are not part of a file; set it with `ostinato output set`, "
+                    "or PUT /v1/outputs/NAME"
+                )
+            for declared, own in texts.streams.values():
+                problems = list(stream_problems(declared))
+                if problems:
+                    raise PatternError(problems).located(text, filename)
+                draft.declare_stream(declared, own)
+            for param, own in texts.params.values():
+                draft.declare_param(param, own)
+            checked = self._check(draft, texts, text, filename)
+            for name, pattern in texts.patterns.items():
+                if shadow:
+                    draft.put_shadow(pattern, checked[name])
+                else:
+                    draft.put_pattern(pattern, old, checked[name])
+
+        return await self._change(f"apply {filename}", plan, author, dry_run=dry_run, expect=expect)
+
+    async def put_stream(self, name: str, text: str, author: Author, *, dry_run: bool = False) -> ChangeResult:
+        """Declare one stream. Raises as `apply` does."""
+
+        def plan(draft: Draft) -> None:
+            texts = take_apart(text, name, ())
+            if list(texts.streams) != [name] or texts.patterns or texts.params or texts.outputs:
+                raise ChangeError(f"the text is to declare the stream `{name}` and nothing else")
+            stream, own = texts.streams[name]
+            problems = list(stream_problems(stream))
+            if problems:
+                raise PatternError(problems).located(text, name)
+            draft.declare_stream(stream, own)
+
+        return await self._change(f"stream {name}", plan, author, dry_run=dry_run)
+
+    async def delete_stream(self, name: str, author: Author) -> ChangeResult:
+        return await self._change(f"delete stream {name}", lambda draft: draft.delete_stream(name), author)
+
+    async def set_param(
+        self, name: str, value: str | None, author: Author, *, expect: int | None = None, dry_run: bool = False
+    ) -> ChangeResult:
+        """Set a parameter, None: back to what is declared."""
+
+        def plan(draft: Draft) -> None:
+            held = draft.params.get(name)
+            if expect is not None and (held is None or held.revision != expect):
+                raise StaleError(f"parameter `{name}` has been changed since; read it again")
+            draft.set_param(name, value)
+
+        said = f"param {name} = {value}" if value is not None else f"param {name} as declared"
+        return await self._change(said, plan, author, dry_run=dry_run)
+
+    async def delete_param(self, name: str, author: Author) -> ChangeResult:
+        return await self._change(f"delete param {name}", lambda draft: draft.delete_param(name), author)
+
+    async def roll_back(
+        self,
+        name: str,
+        version: int | None,
+        author: Author,
+        *,
+        old: Old = "auto",
+        expect: int | None = None,
+        dry_run: bool = False,
+    ) -> ChangeResult:
+        """Let an older version count again, None: the one before."""
+        return await self._change(
+            f"roll back {name}",
+            lambda draft: draft.roll_back(name, version, old),
+            author,
+            dry_run=dry_run,
+            expect=_one(name, expect),
+        )
+
+    async def pause(self, name: str, author: Author, *, expect: int | None = None) -> ChangeResult:
+        return await self._change(f"pause {name}", lambda draft: draft.pause(name), author, expect=_one(name, expect))
+
+    async def resume(self, name: str, author: Author, *, expect: int | None = None) -> ChangeResult:
+        return await self._change(f"resume {name}", lambda draft: draft.resume(name), author, expect=_one(name, expect))
+
+    async def delete(self, name: str, author: Author, *, expect: int | None = None) -> ChangeResult:
+        return await self._change(f"delete {name}", lambda draft: draft.delete(name), author, expect=_one(name, expect))
+
+    async def end_shadow(self, name: str, author: Author) -> ChangeResult:
+        return await self._change(f"end shadow of {name}", lambda draft: draft.end_shadow(name), author)
+
+    async def forget_drained(self) -> ChangeResult | None:
+        """Take out versions that have drained. Nobody has to ask for that: the server does, from time to time."""
+        draining = {
+            engine_name(name, version, "draining")
+            for name, pattern in self.body.definitions.patterns.items()
+            for version in pattern.draining
+        }
+        if not draining:
+            return None
+        status = await self._live.ask("status")
+        if status["generation"] != self.body.generation.number:
+            return None
+        empty = {name for name in draining if not status["patterns"].get(name, {}).get("partial_matches", 1)}
+        if not empty:
+            return None
+        return await self._change("drained", lambda draft: draft.forget_drained(empty), Author(SYSTEM))
+
+    # Making it
+
+    async def _change(
+        self,
+        what: str,
+        plan: Callable[[Draft], None],
+        author: Author,
+        *,
+        dry_run: bool = False,
+        expect: Mapping[str, int] | None = None,
+    ) -> ChangeResult:
+        async with self._lock:
+            draft = self._draft(author)
+            for name, revision in (expect or {}).items():
+                held = draft.patterns.get(name)
+                if revision != (0 if held is None else held.revision):
+                    now = "it is not there" if held is None else f"it is at revision {held.revision}"
+                    raise StaleError(f"pattern `{name}` has been changed since: {now}; read it again")
+
+            def prepare() -> tuple[Body, Runnable] | None:
+                plan(draft)  # 1
+                return None if draft.is_empty else draft.finish(self._checker)
+
+            made = await asyncio.to_thread(prepare)
+            if made is None or dry_run:
+                return ChangeResult(None, {}, False, dry_run, draft.items)
+            body, runnable = made
+            return await self._make(what, draft, body, runnable)
+
+    async def _make(self, what: str, draft: Draft, body: Body, runnable: Runnable) -> ChangeResult:
+        number = body.generation.number
+        try:
+            await self._live.prepare(body.generation)  # 2
+        except RefusedError as error:
+            raise PatternError(str(error)) from error
+        items = [msgspec.to_builtins(item) for item in draft.items]
+        author = draft.author
+        change = Change(number, draft.now_ms, author.name, author.comment, what, items, None)
+        await asyncio.to_thread(self._tables.begin, change, body, draft.versions)  # 3
+        reached("change.begun")
+        try:
+            record = msgspec.json.encode(Activation(number))
+            appended = await asyncio.wrap_future(self._journal.append_generation(record))  # 4
+        except Exception:
+            await asyncio.to_thread(self._tables.withdraw, number)
+            raise
+        reached("change.appended")
+        await asyncio.to_thread(self._tables.complete, number, appended.position)  # 5
+        reached("change.completed")
+        self.body, self._runnable = body, runnable
+        self._versions.keep_only(
+            {(member.pattern, member.version) for member in body.generation.members}
+            | {(name, pattern.live) for name, pattern in body.definitions.patterns.items()}
+        )
+        for told in self.on_change:
+            told(body)
+        effective = await self._live.wait_for_position(appended.next, EFFECT_SECONDS)
+        activated = self._live.activation(number)
+        log.info("changed", extra={"what": what, "generation": number, "position": appended.position})
+        return ChangeResult(
+            number,
+            {PARTITION: appended.position},
+            effective,
+            False,
+            draft.items,
+            {} if activated is None else activated.kept,
+            {} if activated is None else activated.dropped,
+        )
+
+    def _draft(self, author: Author) -> Draft:
+        return Draft(
+            self.body,
+            self._versions,
+            _LastVersions(self._tables),
+            author,
+            self._now_ms(),
+            self._max_patterns,
+            self._max_states,
+        )
+
+    def _check(self, draft: Draft, texts: Texts, text: str, filename: str) -> dict[str, CheckedPattern]:
+        """The file's patterns, checked in its own words, so that errors have their places in it."""
+        streams: dict[str, ast.Stream] = {name: stream_in(held.text) for name, held in draft.streams.items()}
+        for name, (stream, _) in texts.streams.items():
+            streams[name] = stream
+        for checked in self._runnable.checked.values():
+            streams.setdefault(checked.output_stream.name, checked.output_stream)
+            if checked.timeouts_stream is not None:
+                streams.setdefault(checked.timeouts_stream.name, checked.timeouts_stream)
+        params: dict[str, ast.Literal] = {}
+        for name, held in draft.params.items():
+            declared = param_in(held.text).value
+            params[name] = declared if held.value is None else literal_of(held.value, declared.type)
+        program = ast.Program(tuple(each.tree for each in texts.patterns.values()))
+        found = ProgramProblems(program)
+        made: dict[str, CheckedPattern] = {}
+        for tree in order_of_patterns(program, found):
+            source = streams.get(tree.on)
+            if source is None:
+                found.unknown_source(tree, streams)
+                continue
+            try:
+                checked = made[tree.name] = check_pattern(tree, source, params)
+            except PatternError as error:
+                found.problems += error.problems
+                continue
+            for emitted in (checked.output_stream, checked.timeouts_stream):
+                if emitted is not None:
+                    streams[emitted.name] = emitted
+        if found.problems:
+            raise PatternError(found.problems, source=text, filename=filename)
+        return made
+
+    async def _failed(self, failed: Failed) -> None:
+        """A pattern could not go on: from that record on it is left out, and it is known as failed."""
+        exclusion = Exclusion(failed.position, failed.name, failed.error)
+        await asyncio.to_thread(self._tables.exclude, exclusion, self._now_ms())
+        name = failed.name.partition("@")[0]
+        asyncio.get_running_loop().create_task(self._take_out(name, failed), name=f"take out {failed.name}")
+
+    async def _take_out(self, name: str, failed: Failed) -> None:
+        """The generation after the one in which it failed does not have it."""
+
+        def plan(draft: Draft) -> None:
+            held: PatternDef | None = draft.patterns.get(name)
+            if held is None:
+                return
+            if failed.name == name and held.state == "running":
+                draft.fail(name, failed.error)
+            elif failed.name == f"{name}@{SHADOW}" and held.shadow is not None:
+                draft.end_shadow(name)
+            else:
+                draft.forget_drained({failed.name})
+
+        try:
+            await self._change(f"{failed.name} has failed", plan, Author(SYSTEM, failed.error))
+        except (ChangeError, LiveError, PatternError) as error:
+            log.error("a failed pattern could not be taken out", extra={"pattern": name, "reason": str(error)})
+
+    # What there is
+
+    def pattern(self, name: str) -> PatternDef:
+        """Raises UnknownError."""
+        return self._draft(Author(SYSTEM)).pattern(name)
+
+    def version(self, name: str, version: int) -> Version:
+        """Raises UnknownError."""
+        from ostinato.server.changes.model import UnknownError
+
+        try:
+            return self._versions[name, version]
+        except KeyError:
+            raise UnknownError(f"pattern `{name}` has no version {version}") from None
+
+
+def _one(name: str, revision: int | None) -> dict[str, int] | None:
+    return None if revision is None else {name: revision}

@@ -1,0 +1,71 @@
+"""A file taken apart into declarations, each as canonical text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ostinato.patterns import ast
+from ostinato.patterns.parser import parse_program
+from ostinato.patterns.printer import print_pattern, print_program
+from ostinato.patterns.rewrite import bind_params, stream_columns
+from ostinato.patterns.types import DataType
+
+
+@dataclass(frozen=True, slots=True)
+class PatternText:
+    """A pattern; `text` names parameters as they were written, `engine_text` as ``$name``, so that it stands alone."""
+
+    tree: ast.Pattern
+    text: str
+    engine_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What a file declares, by name."""
+
+    streams: dict[str, tuple[ast.Stream, str]]
+    params: dict[str, tuple[ast.ParamDecl, str]]
+    patterns: dict[str, PatternText]
+    outputs: tuple[ast.OutputDecl, ...]
+
+
+def take_apart(text: str, filename: str, known: Sequence[ast.Stream | ast.ParamDecl]) -> Texts:
+    """Raises PatternError. `known`: streams and parameters that the server has, which names in the file may mean."""
+    program = parse_program(text, filename)
+    declared: list[ast.Stream | ast.ParamDecl] = [*program.streams, *program.params]
+    own = {(type(each), each.name) for each in declared}
+    borrowed = [each for each in known if (type(each), each.name) not in own]
+    whole = bind_params(ast.Program((*borrowed, *program.declarations)))
+    params = frozenset(param.name for param in whole.params)
+    patterns = {}
+    for pattern in whole.patterns:
+        shown = print_pattern(pattern, params - stream_columns(whole, pattern.on))
+        patterns[pattern.name] = PatternText(pattern, shown, print_pattern(pattern))
+    return Texts(
+        {stream.name: (stream, alone(stream)) for stream in program.streams},
+        {param.name: (param, alone(param)) for param in program.params},
+        patterns,
+        program.outputs,
+    )
+
+
+def alone(declaration: ast.Declaration) -> str:
+    """A declaration as text, without the line end."""
+    return print_program(ast.Program((declaration,))).strip()
+
+
+def stream_in(text: str) -> ast.Stream:
+    """The stream of a text that `alone` made."""
+    return parse_program(text).streams[0]
+
+
+def param_in(text: str) -> ast.ParamDecl:
+    """The parameter of a text that `alone` made."""
+    return parse_program(text).params[0]
+
+
+def columns(stream: ast.Stream) -> dict[str, tuple[DataType, bool]]:
+    """Name -> type, and whether it is of the key."""
+    return {column.name: (column.type, column.key) for column in stream.columns}
