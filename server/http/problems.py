@@ -29,6 +29,7 @@ TYPES = {
     415: ("unsupported-media-type", "Not in this form"),
     421: ("misdirected", "Not for this host"),
     422: ("refused", "Cannot be done"),
+    426: ("upgrade-required", "For WebSockets only"),
     429: ("too-many-requests", "Too fast"),
     500: ("internal", "The server has failed at this"),
     503: ("unavailable", "Not just now"),

@@ -128,6 +128,11 @@ class Request:
         self.body_taken = True
         return body
 
+    async def until_gone(self) -> None:
+        """Wait until the client has gone; what it still sends is thrown away."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
     async def _first(self, timeout_ms: int) -> Any:
         # a timer costs more than most requests: none where the body came with its headers
         if not self.headers.get(b"content-length", b"0").strip(b"0") and b"transfer-encoding" not in self.headers:
