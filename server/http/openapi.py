@@ -133,7 +133,9 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
 
 
 def _header_parameters(route: Route) -> list[dict[str, Any]]:
-    wanted = {name: (about, {"type": "string"}) for name, about in route.headers.items()}
+    wanted: dict[str, tuple[str, dict[str, Any]]] = {
+        name: (about, {"type": "string"}) for name, about in route.headers.items()
+    }
     if route.etag and route.method in ("PUT", "POST", "DELETE"):
         tag: dict[str, Any] = {"type": "string", "pattern": r'^(\*|"[^"]+"(, *"[^"]+")*)$'}
         wanted["If-Match"] = ("the ETag that it must still have", tag)

@@ -133,8 +133,9 @@ def _read(path: str, name: str, summary: str, handler: Any, answer: Any, **more:
 
 def _change(method: str, path: str, name: str, summary: str, handler: Any, **more: Any) -> Route:
     """Changes are of authors, look at `If-Match`, can be refused for what there is, and are written down."""
-    more = {"answer": schemas.Applied, "etag": True, "errors": (409,), "audited": True, "role": Role.AUTHOR} | more
-    return Route(method, path, name, summary, more.pop("service", "patterns"), handler, **more)
+    usual: dict[str, Any] = {"answer": schemas.Applied, "etag": True, "errors": (409,), "audited": True}
+    usual |= {"role": Role.AUTHOR, "service": "patterns"} | more
+    return Route(method, path, name, summary, usual.pop("service"), handler, **usual)
 
 
 _ONE = "/v1/patterns/{name}"

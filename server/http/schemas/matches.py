@@ -84,7 +84,7 @@ class OutputBase(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     streams: list[str] = []
     patterns: list[str] = []
-    kinds: list[RowKind] = ["match"]
+    kinds: list[RowKind] = msgspec.field(default_factory=lambda: ["match"])
     start: Literal["earliest", "latest"] = "latest"
     paused: bool = False
 
