@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -82,31 +82,3 @@ class ChangeResult(msgspec.Struct, frozen=True):
     items: list[PlanItem]
     carried: dict[str, int] = {}
     dropped: dict[str, int] = {}
-
-
-class ChangeError(Exception):
-    """A change cannot be made as things are. `status`: HTTP's word for it."""
-
-    status = 409
-
-    def __init__(self, message: str, **more: Any) -> None:
-        super().__init__(message)
-        self.more = more
-
-
-class UnknownError(ChangeError):
-    """There is no such pattern, stream, parameter or version."""
-
-    status = 404
-
-
-class StaleError(ChangeError):
-    """Somebody has changed it since it was read."""
-
-    status = 412
-
-
-class TooManyError(ChangeError):
-    """A limit of the server's."""
-
-    status = 422

@@ -15,18 +15,10 @@ from ostinato.patterns.errors import PatternError
 from ostinato.patterns.resolve import literal_of
 from ostinato.patterns.typecheck import CheckedPattern
 from ostinato.server.catalog.definitions import Body, Definitions, ParamDef, PatternDef, StreamDef, Version
-from ostinato.server.changes.model import (
-    Author,
-    ChangeError,
-    Fate,
-    Happens,
-    Old,
-    PlanItem,
-    TooManyError,
-    UnknownError,
-)
+from ostinato.server.changes.model import Author, Fate, Happens, Old, PlanItem
 from ostinato.server.changes.shapes import structure
 from ostinato.server.changes.texts import PatternText, alone, columns, param_in, stream_in
+from ostinato.server.failures import ConflictError, NotThereError, RefusedError
 from ostinato.server.live.generation import Generation, Member, engine_name
 from ostinato.server.live.program import Checker, Runnable
 
@@ -71,7 +63,7 @@ class Draft:
     # Streams and parameters
 
     def declare_stream(self, stream: ast.Stream, text: str) -> None:
-        """Raises ChangeError where patterns read it as it is."""
+        """Raises ConflictError where patterns read it as it is."""
         before = self.streams.get(stream.name)
         if before is not None and before.text == text:
             self.items.append(PlanItem("stream", stream.name, "unchanged"))
@@ -93,17 +85,17 @@ class Draft:
         if before.time.mode != stream.time.mode or before.time.column != stream.time.column:
             wrong.append("its time changes")
         if wrong:
-            raise ChangeError(
+            raise ConflictError(
                 f"stream `{stream.name}` is read by {_listed(readers)}, and {'; '.join(wrong)}. Only columns may be "
                 "added: delete the patterns first, or declare a stream of another name"
             )
 
     def delete_stream(self, name: str) -> None:
         if name not in self.streams:
-            raise UnknownError(f"there is no stream `{name}`")
+            raise NotThereError(f"there is no stream `{name}`")
         readers = [pattern for pattern in self.patterns if self._tree(pattern).on == name]
         if readers:
-            raise ChangeError(f"stream `{name}` is read by {_listed(readers)}; delete them first")
+            raise ConflictError(f"stream `{name}` is read by {_listed(readers)}; delete them first")
         del self.streams[name]
         self.items.append(PlanItem("stream", name, "deleted"))
 
@@ -125,16 +117,16 @@ class Draft:
         self.items.append(PlanItem("param", param.name, "new" if before is None else "changed", detail=detail))
 
     def set_param(self, name: str, value: str | None) -> None:
-        """Set a value, None: back to what is declared. Raises UnknownError, ChangeError where it is none."""
+        """Set a value, None: back to what is declared. Raises NotThereError, ConflictError where it is none."""
         before = self.params.get(name)
         if before is None:
-            raise UnknownError(f"there is no parameter `{name}`; {_known(self.params)}")
+            raise NotThereError(f"there is no parameter `{name}`; {_known(self.params)}")
         declared = param_in(before.text)
         if value is not None:
             try:
                 literal_of(value, declared.value.type)
             except ValueError as error:
-                raise TooManyError(f"parameter `{name}` is {declared.value.type}: {error}") from error
+                raise RefusedError(f"parameter `{name}` is {declared.value.type}: {error}") from error
         if value == before.value:
             self.items.append(PlanItem("param", name, "unchanged"))
             return
@@ -144,7 +136,7 @@ class Draft:
 
     def delete_param(self, name: str) -> None:
         if name not in self.params:
-            raise UnknownError(f"there is no parameter `{name}`; {_known(self.params)}")
+            raise NotThereError(f"there is no parameter `{name}`; {_known(self.params)}")
         del self.params[name]
         self.items.append(PlanItem("param", name, "deleted"))
 
@@ -169,7 +161,7 @@ class Draft:
                 self.items.append(PlanItem("pattern", name, change, before.live, before.live, kept))
                 return
         if before is None and len(self.patterns) >= self.max_patterns:
-            raise TooManyError(f"{self.max_patterns} patterns run, which is the limit (limits.patterns)")
+            raise RefusedError(f"{self.max_patterns} patterns run, which is the limit (limits.patterns)")
         version = self.last_version.get(name, 0) + 1
         shape = structure(checked)
         self.versions.append(
@@ -197,10 +189,10 @@ class Draft:
         if version is None:
             older = [number for number in range(before.live - 1, 0, -1) if (name, number) in self.find]
             if not older:
-                raise UnknownError(f"pattern `{name}` has no version before {before.live}")
+                raise NotThereError(f"pattern `{name}` has no version before {before.live}")
             version = older[0]
         if (name, version) not in self.find:
-            raise UnknownError(f"pattern `{name}` has no version {version}")
+            raise NotThereError(f"pattern `{name}` has no version {version}")
         if version == before.live:
             self.items.append(PlanItem("pattern", name, "unchanged", version, version))
             return
@@ -219,7 +211,7 @@ class Draft:
         within = tree.within_ms
         if before.state == "running":
             if old == "keep" and not same:
-                raise ChangeError(
+                raise ConflictError(
                     f"pattern `{name}`: its structure changes, so that partial matches of version {before.live} cannot "
                     "go on under the new one; drain or drop them"
                 )
@@ -227,7 +219,7 @@ class Draft:
                 fate = "kept"
             elif old == "drain" or (old == "auto" and within is not None):
                 if within is None:
-                    raise ChangeError(
+                    raise ConflictError(
                         f"pattern `{name}` has no `within`: its partial matches might never end, so they cannot be "
                         "drained; drop them"
                     )
@@ -256,7 +248,7 @@ class Draft:
     def pause(self, name: str) -> None:
         before = self.pattern(name)
         if before.state != "running":
-            raise ChangeError(f"pattern `{name}` is {before.state}")
+            raise ConflictError(f"pattern `{name}` is {before.state}")
         self.patterns[name] = PatternDef("paused", before.live, before.revision + 1, before.shadow)
         self.items.append(
             PlanItem(
@@ -273,7 +265,7 @@ class Draft:
     def resume(self, name: str) -> None:
         before = self.pattern(name)
         if before.state == "running":
-            raise ChangeError(f"pattern `{name}` is running")
+            raise ConflictError(f"pattern `{name}` is running")
         self.patterns[name] = PatternDef("running", before.live, before.revision + 1, before.shadow)
         self.items.append(PlanItem("pattern", name, "resumed", before.live, before.live, detail="it begins anew"))
 
@@ -315,7 +307,7 @@ class Draft:
     def end_shadow(self, name: str) -> None:
         before = self.pattern(name)
         if before.shadow is None:
-            raise UnknownError(f"pattern `{name}` has no shadow")
+            raise NotThereError(f"pattern `{name}` has no shadow")
         self.patterns[name] = msgspec.structs.replace(before, shadow=None, revision=before.revision + 1)
         self.items.append(PlanItem("pattern", name, "shadow ends", before.live, before.shadow, "dropped"))
 
@@ -329,10 +321,10 @@ class Draft:
                     self.items.append(PlanItem("pattern", name, "drained", pattern.live, version))
 
     def pattern(self, name: str) -> PatternDef:
-        """Raises UnknownError."""
+        """Raises NotThereError."""
         found = self.patterns.get(name)
         if found is None:
-            raise UnknownError(f"there is no pattern `{name}`; {_known(self.patterns)}")
+            raise NotThereError(f"there is no pattern `{name}`; {_known(self.patterns)}")
         return found
 
     # What comes of it

@@ -15,10 +15,11 @@ that runs already is passed over.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -29,13 +30,14 @@ from ostinato.patterns.resolve import literal_of
 from ostinato.patterns.schema import stream_problems
 from ostinato.patterns.typecheck import CheckedPattern, check_pattern
 from ostinato.server.catalog.definitions import Body, Change, DefinitionTables, Exclusion, PatternDef, Version
-from ostinato.server.changes.model import Author, ChangeError, ChangeResult, Old, StaleError
+from ostinato.server.changes.model import Author, ChangeResult, Old
 from ostinato.server.changes.planning import Draft
 from ostinato.server.changes.texts import Texts, param_in, stream_in, take_apart
+from ostinato.server.failures import ConflictError, NotThereError, RefusedError, ServiceError
 from ostinato.server.journal import Journal
 from ostinato.server.live.generation import SHADOW, Activation, engine_name
 from ostinato.server.live.messages import Exclude, Failed
-from ostinato.server.live.process import Live, LiveError, RefusedError
+from ostinato.server.live.process import Live, LiveError
 from ostinato.server.live.program import Checker, Runnable
 from ostinato.state.steps import reached
 
@@ -43,9 +45,18 @@ log = logging.getLogger("ostinato.changes")
 
 EFFECT_SECONDS: Final = 10.0
 """So long it is waited for the worker to come to a change that has been made."""
+_STATUS_SECONDS: Final = 2.0
 SYSTEM: Final = "system"
 """Who makes changes that nobody has asked for."""
 PARTITION: Final = "0"
+
+
+Check: TypeAlias = Callable[[str | None], None]
+"""Is given an ETag, None where there is nothing yet; raises StaleError where that is not what the caller has seen."""
+
+
+def _always(_: str | None) -> None:
+    """Whatever it is."""
 
 
 class _Versions(Mapping[tuple[str, int], Version]):
@@ -152,7 +163,7 @@ class Changes:
         old: Old = "auto",
         dry_run: bool = False,
         only: str | None = None,
-        expect: Mapping[str, int] | None = None,
+        check: Check = _always,
         shadow: bool = False,
     ) -> ChangeResult:
         """Make what a file declares so.
@@ -164,12 +175,12 @@ class Changes:
             old: what becomes of partial matches of versions that are replaced.
             dry_run: only say what would be done.
             only: the one pattern that may be in it.
-            expect: the revisions that the caller has seen, by pattern; 0: there is none.
+            check: is given the ETag of `only`, None where there is no such pattern; raises where it is not as expected.
             shadow: the pattern is to run beside the version that counts.
 
         Raises:
             PatternError: something is wrong in it.
-            ChangeError: it cannot be made so as things are.
+            ConflictError, NotThereError, RefusedError, StaleError: it cannot be made so as things are.
             LiveError: the worker does not answer; nothing has been changed.
         """
 
@@ -181,12 +192,12 @@ class Changes:
             texts = take_apart(text, filename, known)
             if only is not None and list(texts.patterns) != [only]:
                 held = ", ".join(texts.patterns) or "none"
-                raise ChangeError(f"the text is to declare the pattern `{only}` and no other; it declares {held}")
+                raise ConflictError(f"the text is to declare the pattern `{only}` and no other; it declares {held}")
             if shadow and len(texts.patterns) != 1:
-                raise ChangeError("a shadow is one pattern; the text declares another number of them")
+                raise ConflictError("a shadow is one pattern; the text declares another number of them")
             if texts.outputs:
                 stream = texts.outputs[0].stream
-                raise ChangeError(
+                raise ConflictError(
                     f"output {stream}: the server's outputs are not part of a file; set it with `ostinato output set`, "
                     "or PUT /v1/outputs/NAME"
                 )
@@ -204,39 +215,41 @@ class Changes:
                 else:
                     draft.put_pattern(pattern, old, checked[name])
 
-        return await self._change(f"apply {filename}", plan, author, dry_run=dry_run, expect=expect)
+        what = f"apply {filename}" if not shadow else f"shadow of {filename}"
+        return await self._change(what, plan, author, dry_run=dry_run, check=_of_pattern(only or "", check))
 
-    async def put_stream(self, name: str, text: str, author: Author, *, dry_run: bool = False) -> ChangeResult:
+    async def put_stream(self, name: str, text: str, author: Author, *, check: Check = _always) -> ChangeResult:
         """Declare one stream. Raises as `apply` does."""
 
         def plan(draft: Draft) -> None:
             texts = take_apart(text, name, ())
             if list(texts.streams) != [name] or texts.patterns or texts.params or texts.outputs:
-                raise ChangeError(f"the text is to declare the stream `{name}` and nothing else")
+                raise ConflictError(f"the text is to declare the stream `{name}` and nothing else")
             stream, own = texts.streams[name]
             problems = list(stream_problems(stream))
             if problems:
                 raise PatternError(problems).located(text, name)
             draft.declare_stream(stream, own)
 
-        return await self._change(f"stream {name}", plan, author, dry_run=dry_run)
+        return await self._change(f"stream {name}", plan, author, check=_of_stream(name, check))
 
-    async def delete_stream(self, name: str, author: Author) -> ChangeResult:
-        return await self._change(f"delete stream {name}", lambda draft: draft.delete_stream(name), author)
+    async def delete_stream(self, name: str, author: Author, *, check: Check = _always) -> ChangeResult:
+        return await self._change(
+            f"delete stream {name}",
+            lambda draft: draft.delete_stream(name),
+            author,
+            check=_of_stream(name, check),
+        )
 
-    async def set_param(
-        self, name: str, value: str | None, author: Author, *, expect: int | None = None, dry_run: bool = False
-    ) -> ChangeResult:
+    async def set_param(self, name: str, value: str | None, author: Author, *, check: Check = _always) -> ChangeResult:
         """Set a parameter, None: back to what is declared."""
-
-        def plan(draft: Draft) -> None:
-            held = draft.params.get(name)
-            if expect is not None and (held is None or held.revision != expect):
-                raise StaleError(f"parameter `{name}` has been changed since; read it again")
-            draft.set_param(name, value)
-
         said = f"param {name} = {value}" if value is not None else f"param {name} as declared"
-        return await self._change(said, plan, author, dry_run=dry_run)
+
+        def checked(draft: Draft) -> None:
+            held = draft.params.get(name)
+            check(None if held is None else str(held.revision))
+
+        return await self._change(said, lambda draft: draft.set_param(name, value), author, check=checked)
 
     async def delete_param(self, name: str, author: Author) -> ChangeResult:
         return await self._change(f"delete param {name}", lambda draft: draft.delete_param(name), author)
@@ -248,7 +261,7 @@ class Changes:
         author: Author,
         *,
         old: Old = "auto",
-        expect: int | None = None,
+        check: Check = _always,
         dry_run: bool = False,
     ) -> ChangeResult:
         """Let an older version count again, None: the one before."""
@@ -257,37 +270,56 @@ class Changes:
             lambda draft: draft.roll_back(name, version, old),
             author,
             dry_run=dry_run,
-            expect=_one(name, expect),
+            check=_of_pattern(name, check),
         )
 
-    async def pause(self, name: str, author: Author, *, expect: int | None = None) -> ChangeResult:
-        return await self._change(f"pause {name}", lambda draft: draft.pause(name), author, expect=_one(name, expect))
+    async def pause(self, name: str, author: Author, *, check: Check = _always, dry_run: bool = False) -> ChangeResult:
+        return await self._of(name, "pause", Draft.pause, author, check, dry_run)
 
-    async def resume(self, name: str, author: Author, *, expect: int | None = None) -> ChangeResult:
-        return await self._change(f"resume {name}", lambda draft: draft.resume(name), author, expect=_one(name, expect))
+    async def resume(self, name: str, author: Author, *, check: Check = _always, dry_run: bool = False) -> ChangeResult:
+        return await self._of(name, "resume", Draft.resume, author, check, dry_run)
 
-    async def delete(self, name: str, author: Author, *, expect: int | None = None) -> ChangeResult:
-        return await self._change(f"delete {name}", lambda draft: draft.delete(name), author, expect=_one(name, expect))
+    async def delete(
+        self, name: str, author: Author, *, old: Old = "drop", check: Check = _always, dry_run: bool = False
+    ) -> ChangeResult:
+        if old == "drain":
+            raise ConflictError(
+                f"pattern `{name}`: what is deleted cannot drain; pause it, or delete it with its matches"
+            )
+        return await self._of(name, "delete", Draft.delete, author, check, dry_run)
 
-    async def end_shadow(self, name: str, author: Author) -> ChangeResult:
-        return await self._change(f"end shadow of {name}", lambda draft: draft.end_shadow(name), author)
+    async def end_shadow(
+        self, name: str, author: Author, *, check: Check = _always, dry_run: bool = False
+    ) -> ChangeResult:
+        return await self._of(name, "end shadow of", Draft.end_shadow, author, check, dry_run)
+
+    async def _of(
+        self, name: str, what: str, act: Callable[[Draft, str], None], author: Author, check: Check, dry_run: bool
+    ) -> ChangeResult:
+        return await self._change(
+            f"{what} {name}", lambda draft: act(draft, name), author, dry_run=dry_run, check=_of_pattern(name, check)
+        )
 
     async def forget_drained(self) -> ChangeResult | None:
         """Take out versions that have drained. Nobody has to ask for that: the server does, from time to time."""
+        if not await self._drained():
+            return None
+        return await self._change("drained", lambda _: None, Author(SYSTEM))
+
+    async def _drained(self) -> set[str]:
+        """Engine names of versions that drain and have no partial match left, as far as the worker can be asked."""
         draining = {
             engine_name(name, version, "draining")
             for name, pattern in self.body.definitions.patterns.items()
             for version in pattern.draining
         }
         if not draining:
-            return None
-        status = await self._live.ask("status")
-        if status["generation"] != self.body.generation.number:
-            return None
-        empty = {name for name in draining if not status["patterns"].get(name, {}).get("partial_matches", 1)}
-        if not empty:
-            return None
-        return await self._change("drained", lambda draft: draft.forget_drained(empty), Author(SYSTEM))
+            return set()
+        with contextlib.suppress(LiveError, RefusedError):
+            status = await self._live.ask("status", seconds=_STATUS_SECONDS)
+            if status["generation"] == self.body.generation.number:
+                return {name for name in draining if not status["patterns"].get(name, {}).get("partial_matches", 1)}
+        return set()
 
     # Making it
 
@@ -298,15 +330,12 @@ class Changes:
         author: Author,
         *,
         dry_run: bool = False,
-        expect: Mapping[str, int] | None = None,
+        check: Callable[[Draft], None] = lambda _: None,
     ) -> ChangeResult:
         async with self._lock:
             draft = self._draft(author)
-            for name, revision in (expect or {}).items():
-                held = draft.patterns.get(name)
-                if revision != (0 if held is None else held.revision):
-                    now = "it is not there" if held is None else f"it is at revision {held.revision}"
-                    raise StaleError(f"pattern `{name}` has been changed since: {now}; read it again")
+            check(draft)
+            draft.forget_drained(await self._drained())
 
             def prepare() -> tuple[Body, Runnable] | None:
                 plan(draft)  # 1
@@ -425,24 +454,34 @@ class Changes:
 
         try:
             await self._change(f"{failed.name} has failed", plan, Author(SYSTEM, failed.error))
-        except (ChangeError, LiveError, PatternError) as error:
+        except (ServiceError, PatternError) as error:
             log.error("a failed pattern could not be taken out", extra={"pattern": name, "reason": str(error)})
 
     # What there is
 
     def pattern(self, name: str) -> PatternDef:
-        """Raises UnknownError."""
+        """Raises NotThereError."""
         return self._draft(Author(SYSTEM)).pattern(name)
 
     def version(self, name: str, version: int) -> Version:
-        """Raises UnknownError."""
-        from ostinato.server.changes.model import UnknownError
-
+        """Raises NotThereError."""
         try:
             return self._versions[name, version]
         except KeyError:
-            raise UnknownError(f"pattern `{name}` has no version {version}") from None
+            raise NotThereError(f"pattern `{name}` has no version {version}") from None
 
 
-def _one(name: str, revision: int | None) -> dict[str, int] | None:
-    return None if revision is None else {name: revision}
+def _of_pattern(name: str, check: Check) -> Callable[[Draft], None]:
+    def checked(draft: Draft) -> None:
+        held = draft.patterns.get(name)
+        check(None if held is None else str(held.revision))
+
+    return checked
+
+
+def _of_stream(name: str, check: Check) -> Callable[[Draft], None]:
+    def checked(draft: Draft) -> None:
+        held = draft.streams.get(name)
+        check(None if held is None else str(held.revision))
+
+    return checked

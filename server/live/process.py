@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from ostinato.cep.runtime.restarts import ExponentialDelay
+from ostinato.server.failures import NotReadyError, RefusedError
 from ostinato.server.live import messages
 from ostinato.server.live.generation import Generation
 from ostinato.server.live.messages import Frames
@@ -30,12 +31,8 @@ PREPARE_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 20.0
 
 
-class LiveError(Exception):
+class LiveError(NotReadyError):
     """The live worker does not answer at the moment; what was asked can be asked again."""
-
-
-class RefusedError(Exception):
-    """The live worker cannot do what was asked; the message says why."""
 
 
 class _Link:
@@ -378,8 +375,9 @@ class Live:
             RefusedError: there is no answer to it.
             LiveError: the worker does not answer.
         """
+        await self.wait_until_ready(seconds)
         link = self._link
-        if link is None or self.state != "running":
+        if link is None:
             raise LiveError(f"the live worker is {self.state}{f': {self.error}' if self.error else ''}")
         self._asked += 1
         number = self._asked
