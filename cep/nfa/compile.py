@@ -13,8 +13,9 @@ from ostinato.cep.expressions.registers import RegisterPlan, lower
 from ostinato.cep.nfa.build import build, group_name
 from ostinato.cep.nfa.flatten import flatten
 from ostinato.cep.nfa.formula import Atom, GuardTooComplexError
+from ostinato.cep.nfa.identity import ByIdentity
 from ostinato.cep.nfa.ir import Automaton
-from ostinato.cep.nfa.tables import Layout, PatternIR, Programs, Tables, has_opaque, lay_out, tabulate
+from ostinato.cep.nfa.tables import Layout, PatternIR, Programs, Tables, has_opaque, lay_out, parted, tabulate
 from ostinato.patterns.ast import SkipMode, stages_of
 from ostinato.patterns.errors import MalformedPatternError, Problem
 from ostinato.patterns.typecheck import CheckedPattern
@@ -68,7 +69,7 @@ def compile_patterns(patterns: Sequence[CheckedPattern], draining: Collection[st
     """
     if len({checked.stream for checked in patterns}) != 1:
         raise ValueError("patterns that are compiled together read one stream")
-    irs = [_lower_pattern(checked) for checked in patterns]
+    irs = [lowered(checked) for checked in patterns]
     layout = lay_out(irs)
     per_pattern: list[list[Typed]] = [[] for _ in patterns]
     place: list[tuple[int, int]] = []
@@ -103,7 +104,7 @@ def compile_patterns(patterns: Sequence[CheckedPattern], draining: Collection[st
 
 def automaton_of(checked: CheckedPattern) -> Automaton:
     """A pattern's automaton alone, for those who want to look at it."""
-    return _lower_pattern(checked).automaton
+    return lowered(checked).automaton
 
 
 def schema_of(checked: CheckedPattern) -> Mapping[str, DataType]:
@@ -126,11 +127,16 @@ def _lower_pattern(checked: CheckedPattern) -> PatternIR:
     return PatternIR(
         automaton,
         conditions,
+        *parted(conditions),
         pattern.within_ms or 0,
         pattern.skip,
         pattern.cap,
         pattern.timeouts_into is not None,
     )
+
+
+lowered = ByIdentity(_lower_pattern)
+"""What is compiled of a pattern alone. Those that run while others change are compiled once."""
 
 
 def needed_columns(compiled: CompiledSet) -> frozenset[str]:

@@ -110,39 +110,49 @@ class LinearCounter:
         A class is the conditions that hold, as bits in the order of `header.atoms_of`; the bit behind them is set where
         the event begins no match.
         """
+        known = keys[keys < len(self._heads)]
+        state: list[Any] = [None] * len(keys)
+        if not self._within:
+            vectors = self._vectors[known]
+            rows = np.flatnonzero(vectors.any(axis=1)).tolist()
+            places = np.flatnonzero(keys < len(self._heads))
+            for row in rows:
+                state[places[row]] = vectors[row].tolist()
+            return state
+        counts = np.zeros(len(keys), np.int64)
+        counts[keys < len(self._heads)] = self._heads[known, counting.ELEMENTS]
+        there = np.flatnonzero(counts)
+        offsets = np.zeros(len(there) + 1, np.int64)
+        np.cumsum(counts[there], out=offsets[1:])
+        kinds, times = np.zeros(int(offsets[-1]), np.int32), np.zeros(int(offsets[-1]), np.int64)
+        kernels(counting).elements_of_keys(
+            keys[there], offsets, self._heads, self._chain, self._kind, self._at, kinds, times
+        )
         bits_of = {event: self._by_atom(bits) for bits, event in self._classes.items()}
-        state: list[Any] = []
-        for key in keys.tolist():
-            if key >= len(self._heads):
-                state.append(None)
-            elif not self._within:
-                vector = self._vectors[key]
-                state.append(vector.tolist() if vector.any() else None)
-            else:
-                count = int(self._heads[key, counting.ELEMENTS])
-                kinds, times = np.zeros(count, np.int32), np.zeros(count, np.int64)
-                if count:
-                    kernels(counting).elements_of(key, self._heads, self._chain, self._kind, self._at, kinds, times)
-                state.append([[bits_of[kind] for kind in kinds.tolist()], times.tolist()] if count else None)
+        bits, moments, ends = [bits_of[kind] for kind in kinds.tolist()], times.tolist(), offsets.tolist()
+        for place, begin, end in zip(there.tolist(), ends, ends[1:], strict=False):
+            state[place] = [bits[begin:end], moments[begin:end]]
         return state
 
     def restore(self, keys: Ints, state: list[Any]) -> None:
         """Take over what `snapshot` gave for keys that now have the codes `keys`."""
         self._grow_keys(int(keys.max(initial=-1)) + 1)
-        for key, held in zip(keys.tolist(), state, strict=True):
-            if held is None:
-                continue
-            if not self._within:
-                self._vectors[key] = held
-                continue
-            facts = np.array([self._by_layout(kind) for kind in held[0]], np.int64)
-            times = np.array(held[1], np.int64)
-            rows = np.arange(len(times), dtype=np.int64)
-            matches = self.matches
-            empty = np.zeros((len(times), 1), np.int64)
-            released = Released(rows, times, np.full(len(times), key, np.int64), empty, empty, empty, None)  # type: ignore[arg-type]
-            self._count(released, facts, key + 1)
-            self.matches = matches
+        held = [(key, each) for key, each in zip(keys.tolist(), state, strict=True) if each is not None]
+        if not held:
+            return
+        if not self._within:
+            self._vectors[[key for key, _ in held]] = [each for _, each in held]
+            return
+        kinds = {kind: self._by_layout(kind) for kind in {kind for _, each in held for kind in each[0]}}
+        facts = np.array([kinds[kind] for _, each in held for kind in each[0]], np.int64)
+        times = np.array([time for _, each in held for time in each[1]], np.int64)
+        codes = np.repeat([key for key, _ in held], [len(each[1]) for _, each in held])
+        rows = np.arange(len(times), dtype=np.int64)
+        matches = self.matches
+        empty = np.zeros((len(times), 1), np.int64)
+        released = Released(rows, times, codes, empty, empty, empty, None)  # type: ignore[arg-type]
+        self._count(released, facts, int(codes.max(initial=-1)) + 1)
+        self.matches = matches
 
     def _by_atom(self, bits: int) -> int:
         known = sum(1 << place for place, atom in enumerate(self._atoms) if bits & self._bits[atom])

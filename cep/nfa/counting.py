@@ -12,8 +12,8 @@ Numbers saturate at 2^63 - 1.
 
 from __future__ import annotations
 
-ENTRIES = ("count_events", "sweep", "elements_of")
-INLINED = ("times", "plus")
+ENTRIES = ("count_events", "sweep", "elements_of_keys")
+INLINED = ("times", "plus", "elements_of")
 
 MOST = 9223372036854775807
 SMALL = 1 << 31
@@ -214,21 +214,25 @@ def sweep(limit, heads, key_times, vectors, products, free, chain):
     return freed
 
 
-def elements_of(key, heads, chain, kind, at, kinds, ats):
-    """Class and time of a key's elements, oldest first, into kinds and ats."""
-    count = 0
+def elements_of_keys(keys, offsets, heads, chain, kind, at, kinds, ats):
+    """Class and time of the elements of some keys, each key's oldest first: ``offsets[i] : offsets[i+1]``."""
+    for index in range(len(keys)):
+        elements_of(keys[index], offsets[index], heads, chain, kind, at, kinds, ats)
+
+
+def elements_of(key, begin, heads, chain, kind, at, kinds, ats):
+    """Class and time of a key's elements, oldest first, into kinds and ats from `begin` on."""
+    count = begin
     element = heads[key, FRONT]
     while element >= 0:
         kinds[count] = kind[element]
         ats[count] = at[element]
         count += 1
         element = chain[element]
-    last = heads[key, ELEMENTS]
-    position = last
+    position = begin + heads[key, ELEMENTS]
     element = heads[key, BACK]
     while element >= 0:
         position -= 1
         kinds[position] = kind[element]
         ats[position] = at[element]
         element = chain[element]
-    return last

@@ -109,18 +109,32 @@ class GroupedState:
         how = self._codec.translation(header, may_drop=stored.may_drop)
         for shared in stored.shared:
             self._unpack_time(shared)
+        held: list[Records] = []
         for group, records in stored.records():
             if self.residence is not None and how.same and not self._counters:
                 self.residence.take_in(records, group)
                 continue
-            for begin in range(0, len(records), _KEYS_AT_ONCE):
-                self._take_in(records.slice(begin, min(len(records), begin + _KEYS_AT_ONCE)), how)
-                if self.residence is not None:
-                    self.residence.make_room()
+            held.append(records)
+            if sum(map(len, held)) >= _KEYS_AT_ONCE:
+                self._take_in_all(held, how)
+                held = []
+        self._take_in_all(held, how)
         if self.residence is not None:
             self.residence.all_changed()
         for shared in stored.shared:
             self._unpack_waiting(shared, stored.owned)
+
+    def _take_in_all(self, parts: Sequence[Records], how: Translation) -> None:
+        """Groups are small: it would take longer to begin with each of them than to take it in."""
+        if not parts:
+            return
+        records = parts[0]
+        if len(parts) > 1:
+            records = Records(_joined([part.keys for part in parts]), _joined([part.values for part in parts]))
+        for begin in range(0, len(records), _KEYS_AT_ONCE):
+            self._take_in(records.slice(begin, min(len(records), begin + _KEYS_AT_ONCE)), how)
+            if self.residence is not None:
+                self.residence.make_room()
 
     def rebuild(self) -> None:
         """Put the partial matches into pools of the size that they need."""
@@ -238,7 +252,7 @@ def _joined(parts: Sequence[Blobs]) -> Blobs:
     length = np.concatenate([part.lengths for part in parts])
     offset = np.zeros(len(length) + 1, np.int64)
     np.cumsum(length, out=offset[1:])
-    return Blobs(np.concatenate([part.data for part in parts]), offset)
+    return Blobs(np.concatenate([part.data[part.offset[0] : part.offset[-1]] for part in parts]), offset)
 
 
 _NO_PARTIAL_MATCHES = bytes(7)

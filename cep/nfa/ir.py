@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from ostinato.cep.nfa.formula import Formula
+from ostinato.cep.nfa.formula import Formula, Term, terms
 
 
 class Action(Enum):
@@ -85,7 +85,7 @@ class Step:
     """A flattened edge. `target` is a state's number, FINAL for completion, -1 for KILL.
 
     `completes`: where a TAKE leads to a state that may be the last, the guard under which the match is complete
-    with this event as well.
+    with this event as well. `guard_terms` and `completes_terms` are the two worked out once and for all.
     """
 
     move: Move
@@ -94,6 +94,12 @@ class Step:
     stage: str | None = None
     completes: Formula = False
     gap_ms: int | None = None
+    guard_terms: tuple[Term, ...] = field(init=False, compare=False, repr=False)
+    completes_terms: tuple[Term, ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "guard_terms", terms(self.guard))
+        object.__setattr__(self, "completes_terms", terms(self.completes))
 
 
 FINAL = -2

@@ -7,15 +7,15 @@ the partial match in hand. A guard is a list of terms; a term holds when ``bits 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ostinato.cep.nfa.formula import Atom, Formula, Term, terms
-from ostinato.cep.nfa.ir import FINAL, Automaton, Move, Step
+from ostinato.cep.nfa.formula import Atom, Term
+from ostinato.cep.nfa.ir import FINAL, Automaton, FlatState, Move, Step
 from ostinato.patterns.ast import Cap, CapPolicy, Skip, SkipMode
 from ostinato.patterns.errors import MalformedPatternError
 from ostinato.patterns.typed import Apply, Constant, Opaque, Typed, is_iterative
@@ -115,6 +115,10 @@ class PatternIR:
 
     automaton: Automaton
     conditions: Mapping[Atom, Typed]
+    simple: Mapping[Atom, Typed]
+    """Of each condition the part that needs only the event, where it has one."""
+    rest: Mapping[Atom, Typed]
+    """Of iterative conditions what is left without that part."""
     within_ms: int
     skip: Skip
     cap: Cap
@@ -141,27 +145,35 @@ class Layout:
     """Per pattern: atom → (number in `iterative`, mask of simple bits that must hold first)."""
 
 
+def parted(conditions: Mapping[Atom, Typed]) -> tuple[dict[Atom, Typed], dict[Atom, Typed]]:
+    """`PatternIR.simple` and `PatternIR.rest`."""
+    simple: dict[Atom, Typed] = {}
+    rest: dict[Atom, Typed] = {}
+    for atom, expr in conditions.items():
+        before, after = split(expr)
+        if after is None:
+            simple[atom] = before if before is not None else Constant(BOOLEAN, True)
+        else:
+            rest[atom] = after
+            if before is not None:
+                simple[atom] = before
+    return simple, rest
+
+
 def lay_out(patterns: Sequence[PatternIR]) -> Layout:
     """Give every condition its place. Patterns with the same simple conditions share a word."""
-    words: list[list[Typed]] = []
+    words: list[dict[int, int]] = []
+    conditions: dict[Typed, int] = {}
     word_of_pattern: list[int] = []
     bits: list[dict[Atom, int]] = []
     iterative: list[Iterative] = []
     iterative_of: list[dict[Atom, tuple[int, int]]] = []
     for number, pattern in enumerate(patterns):
-        simple: dict[Atom, Typed] = {}
-        rest: dict[Atom, Typed] = {}
-        for atom, expr in pattern.conditions.items():
-            before, after = split(expr)
-            if after is None:
-                simple[atom] = before if before is not None else Constant(BOOLEAN, True)
-            else:
-                rest[atom] = after
-                if before is not None:
-                    simple[atom] = before
-        wanted = list(dict.fromkeys(simple.values()))
-        word = _place(words, wanted, len(rest))
-        position = {expr: index for index, expr in enumerate(words[word])}
+        # by number, because to compare expressions takes long
+        simple = {atom: conditions.setdefault(expr, len(conditions)) for atom, expr in pattern.simple.items()}
+        rest = pattern.rest
+        word = _place(words, dict.fromkeys(simple.values()), len(rest))
+        position = words[word]
         own = {atom: 1 << position[simple[atom]] for atom in simple if atom not in rest}
         own_iterative: dict[Atom, tuple[int, int]] = {}
         for index, (atom, expr) in enumerate(rest.items()):
@@ -173,8 +185,13 @@ def lay_out(patterns: Sequence[PatternIR]) -> Layout:
         word_of_pattern.append(word)
         bits.append(own)
         iterative_of.append(own_iterative)
+    known = list(conditions)
     return Layout(
-        tuple(tuple(word) for word in words), tuple(word_of_pattern), tuple(bits), tuple(iterative), tuple(iterative_of)
+        tuple(tuple(known[condition] for condition in word) for word in words),
+        tuple(word_of_pattern),
+        tuple(bits),
+        tuple(iterative),
+        tuple(iterative_of),
     )
 
 
@@ -198,18 +215,20 @@ def _all_of(parts: list[Typed]) -> Typed | None:
     return parts[0] if len(parts) == 1 else Apply(BOOLEAN, "and", tuple(parts))
 
 
-def _place(words: list[list[Typed]], wanted: list[Typed], iterative: int) -> int:
+def _place(words: list[dict[int, int]], wanted: Collection[int], iterative: int) -> int:
+    """The word in which all of a pattern's simple conditions have a bit. `words`: condition -> bit."""
     room = WORD_BITS - iterative
     if len(wanted) > room:
         raise MalformedPatternError(
             f"a pattern has {len(wanted) + iterative} different conditions; {WORD_BITS} are possible"
         )
     for index, word in enumerate(words):
-        missing = [expr for expr in wanted if expr not in word]
+        missing = [condition for condition in wanted if condition not in word]
         if len(word) + len(missing) <= room:
-            word += missing
+            for condition in missing:
+                word[condition] = len(word)
             return index
-    words.append(list(wanted))
+    words.append({condition: bit for bit, condition in enumerate(wanted)})
     return len(words) - 1
 
 
@@ -235,6 +254,14 @@ def tabulate(
     return build.tables(), tuple(build.hooks)
 
 
+_Masks = tuple[int, int]
+"""Of a term: the bits that it looks at, and what it wants of them."""
+_StepMasks = tuple[Sequence[_Masks], Sequence[_Masks]]
+"""Of a step: those of its guard, and of the guard under which it completes a match."""
+_Group = tuple[int, frozenset[_Masks]]
+"""What patterns that begin with the same events have in common: their word, and the terms of a beginning."""
+
+
 class _Tabulation:
     def __init__(self, layout: Layout, programs: Programs, idle: frozenset[int]) -> None:
         self._idle = idle
@@ -245,7 +272,8 @@ class _Tabulation:
         for name in ("group_patterns", "edges", "conditions", "timers", "guard", "completes"):
             self._columns[name].append(0)
         self._second: dict[int, int] = {}
-        self._groups: dict[tuple[int, frozenset[tuple[int, int]]], list[int]] = {}
+        self._groups: dict[_Group, list[int]] = {}
+        self._group_numbers: dict[_Group, int] = {}
         self.hooks: list[int] = []
         self._hook_numbers: dict[int, int] = {}
 
@@ -294,11 +322,15 @@ class _Tabulation:
             self._add(update_start=start, update_end=end)
         for index, state in enumerate(automaton.states):
             self._add(pending=int(state.pending), gap=state.gap_ms, silent=int(state.silent))
-            for step in state.steps:
-                self._edge(number, step, first_state, stage_numbers)
-            self._actions(number, index, automaton)
+            masks = [
+                (self._masks_of(number, step.guard_terms), self._masks_of(number, step.completes_terms))
+                for step in state.steps
+            ]
+            for step, own in zip(state.steps, masks, strict=True):
+                self._edge(step, own, first_state, stage_numbers)
+            self._actions(number, index, automaton, masks)
             self._add(edges=len(self._columns["move"]))
-            self._conditions(number, [atom for step in state.steps for atom in _atoms(step)])
+            self._conditions(number, state)
             self._columns["timer_gap"] += sorted(_gaps_from(automaton, index))
             self._add(timers=len(self._columns["timer_gap"]))
 
@@ -306,7 +338,7 @@ class _Tabulation:
         for name, value in values.items():
             self._columns[name].append(value)
 
-    def _edge(self, number: int, step: Step, first_state: int, stages: Mapping[str, int]) -> None:
+    def _edge(self, step: Step, masks: _StepMasks, first_state: int, stages: Mapping[str, int]) -> None:
         self._add(
             move=step.move.value,
             target=step.target if step.target < 0 else first_state + step.target,
@@ -315,18 +347,20 @@ class _Tabulation:
         )
         # an edge's guard and its completion guard lie behind one another in the terms
         self._columns["guard"][-1] = len(self._columns["care"])
-        self._terms(number, step.guard)
+        self._terms(masks[0])
         self._columns["completes"][-1] = len(self._columns["care"])
-        self._terms(number, step.completes)
+        self._terms(masks[1])
         self._add(guard=len(self._columns["care"]), completes=len(self._columns["care"]))
 
-    def _terms(self, number: int, formula: Formula) -> None:
-        for term in terms(formula):
-            masks = self._masks(number, term)
-            if masks is not None:
-                self._add(care=masks[0], want=masks[1])
+    def _terms(self, masks: Sequence[_Masks]) -> None:
+        for care, want in masks:
+            self._add(care=care, want=want)
 
-    def _masks(self, number: int, term: Term) -> tuple[int, int] | None:
+    def _masks_of(self, number: int, terms: Sequence[Term]) -> list[_Masks]:
+        found = (self._masks(number, term) for term in terms)
+        return [masks for masks in found if masks is not None]
+
+    def _masks(self, number: int, term: Term) -> _Masks | None:
         """Which bits a term looks at and what it wants of them; None where that cannot be: two stages with the same
         condition have the same bit, and one of them was to be true, the other not."""
         bits = self._layout.bits[number]
@@ -338,7 +372,7 @@ class _Tabulation:
                 unwanted |= bits[atom]
         return None if wanted & unwanted else (wanted | unwanted, wanted)
 
-    def _actions(self, number: int, index: int, automaton: Automaton) -> None:
+    def _actions(self, number: int, index: int, automaton: Automaton, masks: Sequence[_StepMasks]) -> None:
         """Work out what a state does for each combination of its word's conditions, where that is simple."""
         state = automaton.states[index]
         bits = len(self._layout.words[self._layout.word_of_pattern[number]])
@@ -350,31 +384,26 @@ class _Tabulation:
             return
         self._add(first_action=len(self._columns["actions"]), facts=(1 << bits) - 1)
         first_edge = len(self._columns["move"]) - len(state.steps)
-        masks = [
-            [[self._masks(number, term) for term in terms(formula)] for formula in (step.guard, step.completes)]
-            for step in state.steps
-        ]
         for facts in range(1 << bits):
             possible = [
-                edge
-                for edge, (guard, _) in enumerate(masks)
-                if any(mask is not None and facts & mask[0] == mask[1] for mask in guard)
+                edge for edge, (guard, _) in enumerate(masks) if any(facts & care == want for care, want in guard)
             ]
             action = GENERAL
             if not possible:
                 action = DIES
             elif len(possible) == 1:
                 step = state.steps[possible[0]]
-                ends = any(mask is not None and facts & mask[0] == mask[1] for mask in masks[possible[0]][1])
+                ends = any(facts & care == want for care, want in masks[possible[0]][1])
                 if step.move is Move.IGNORE and step.target == index:
                     action = STAYS
                 elif step.move is Move.TAKE and step.target != FINAL and not ends:
                     action = first_edge + possible[0]
             self._columns["actions"].append(action)
 
-    def _conditions(self, number: int, atoms: Sequence[Atom]) -> None:
+    def _conditions(self, number: int, state: FlatState) -> None:
         known = self._layout.iterative_of[number]
-        for atom in dict.fromkeys(atoms):
+        atoms = dict.fromkeys(atom for step in state.steps for atom in _atoms(step)) if known else ()
+        for atom in atoms:
             if atom not in known:
                 continue
             index, before = known[atom]
@@ -401,7 +430,7 @@ class _Tabulation:
         states = pattern.automaton.states
         begins = [step for step in states[0].steps if step.move is Move.TAKE]
         watched = pattern.reports_timeouts or any(state.pending or state.gap_ms for state in states)
-        if len(begins) != 1 or begins[0].target == FINAL or terms(begins[0].completes) or watched:
+        if len(begins) != 1 or begins[0].target == FINAL or begins[0].completes_terms or watched:
             return -1
         if self._layout.iterative_of[number] or self._programs.updates[number]:
             return -1
@@ -447,7 +476,7 @@ class _Tabulation:
         for step in automaton.states[0].steps:
             if step.move is not Move.TAKE:
                 continue
-            for term in terms(step.guard):
+            for term in step.guard_terms:
                 masks = self._masks(number, frozenset(pair for pair in term if pair[0] not in known))
                 if masks is None:
                     continue
@@ -458,9 +487,12 @@ class _Tabulation:
                         want |= known[atom][1]
                 guard.add((care, want))
         word = self._layout.word_of_pattern[number]
-        members = self._groups.setdefault((word, frozenset(guard)), [])
-        members.append(number)
-        return list(self._groups).index((word, frozenset(guard)))
+        group = (word, frozenset(guard))
+        if group not in self._groups:
+            self._groups[group] = []
+            self._group_numbers[group] = len(self._group_numbers)
+        self._groups[group].append(number)
+        return self._group_numbers[group]
 
 
 def _table(columns: Sequence[Sequence[int]]) -> Ints:
@@ -474,8 +506,8 @@ def _table(columns: Sequence[Sequence[int]]) -> Ints:
 def _atoms(step: Step) -> list[Atom]:
     return [
         atom
-        for formula in (step.guard, step.completes)
-        for term in terms(formula)
+        for alternatives in (step.guard_terms, step.completes_terms)
+        for term in alternatives
         for atom, _ in sorted(term, key=lambda pair: (pair[0].kind, pair[0].owner))
     ]
 
