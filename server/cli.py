@@ -12,6 +12,8 @@ from ostinato.server import exits
 
 _COMMANDS = {
     "run": "run the patterns of a program over its input",
+    "server": "run the server: patterns over HTTP, changed while events flow",
+    "config": "show and check the settings of the server",
     "list": "list the running jobs of this machine",
     "savepoint": "take a savepoint of a running job; list and delete them",
     "stop": "stop a running job with a savepoint",

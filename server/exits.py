@@ -13,6 +13,8 @@ STATE = 7
 JOB = 8
 CANCELED = 9
 UNFIT = 10
+CONFIG = 11
+TAKEN = 12
 INTERRUPTED = 130
 TERMINATED = 143
 CLOSED_PIPE = 141
@@ -29,6 +31,8 @@ MEANINGS = {
     JOB: "there is no such running job, or it did not do what it was asked",
     CANCELED: "cancelled by `ostinato cancel`; what came since the last checkpoint is not published",
     UNFIT: "`doctor` found an error: a service is out of reach, or not set up for what the job promises",
+    CONFIG: "the configuration of the server is wrong, or opens it to everyone",
+    TAKEN: "another server has the data directory, or another process the address",
     INTERRUPTED: "interrupted (Ctrl-C)",
     CLOSED_PIPE: "whoever read the output has closed it; nothing is said",
     TERMINATED: "stopped by SIGTERM (with checkpoints: after a last one)",

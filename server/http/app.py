@@ -69,6 +69,12 @@ class Api:
         self._requests = Buckets(config.limits.requests_per_second, "requests of one token")
         self.events = Buckets(config.limits.events_per_second, "events of one token")
         self._observe = observe
+        self._pumps: set[asyncio.Future[None]] = set()
+
+    def end_streams(self) -> None:
+        """End the answers that have no end, each behind a whole frame, so that their connections can be closed."""
+        for pump in self._pumps:
+            pump.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -214,6 +220,7 @@ class Api:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
             pump = asyncio.ensure_future(_pump(frames, send, seconds))
+            self._pumps.add(pump)
             gone = asyncio.ensure_future(request.until_gone())
             try:
                 await asyncio.wait((pump, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -222,6 +229,7 @@ class Api:
                 elif pump.done():
                     _abort(request)
             finally:
+                self._pumps.discard(pump)
                 for task in (pump, gone):
                     task.cancel()
                 await asyncio.gather(pump, gone, return_exceptions=True)
@@ -261,7 +269,7 @@ async def _pump(frames: Any, send: Send, seconds: float) -> None:
 
 
 def _ended_well(pump: asyncio.Future[None]) -> bool:
-    error = pump.exception()
+    error = None if pump.cancelled() else pump.exception()
     if error is not None and not isinstance(error, TimeoutError):
         _log.error("following the matches failed", exc_info=error)
     return error is None

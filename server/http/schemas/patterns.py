@@ -11,8 +11,23 @@ from ostinato.server.http.schemas.common import PageQuery
 OldPartials = Literal["keep", "drain", "drop"]
 """What becomes of the partial matches of a pattern's old version."""
 
-Action = Literal["new", "unchanged", "parameters", "same structure", "changed structure", "delete", "pause", "resume"]
-State = Literal["live", "paused"]
+Action = Literal[
+    "new",
+    "unchanged",
+    "parameters",
+    "same structure",
+    "changed structure",
+    "rollback",
+    "delete",
+    "pause",
+    "resume",
+    "fail",
+    "drained",
+    "shadow",
+    "end of shadow",
+]
+State = Literal["live", "paused", "failed"]
+"""``failed``: a cap said so, or a skip strategy had nowhere to go; it runs again when it is resumed or changed."""
 VersionRole = Literal["live", "draining", "shadow", "paused", "past"]
 
 
@@ -25,8 +40,9 @@ class ApplyQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class PatternPlan(msgspec.Struct, frozen=True):
-    """What becomes of one pattern. `partial_matches`: how many its old version has now; `drained_ms`: the event time
-    by which none is left; `loses`: what a pause or a drop costs, in words."""
+    """What becomes of one pattern. `old`: what happens to its old version's partial matches; `partial_matches`: how many
+    those are now, as far as is known; `drained_ms`: so much later in event time none of them is left; `loses`: what a
+    pause or a drop costs, in words."""
 
     pattern: str
     action: Action
@@ -68,13 +84,17 @@ class Plan(msgspec.Struct, frozen=True):
 
 class Applied(msgspec.Struct, frozen=True):
     """A change. `generation` and `position`: since when it is in effect, in all workers; None on a dry run and where
-    nothing changed."""
+    nothing changed. `effective`: the worker has come to that position; else it is still on its way there. `carried` and
+    `dropped`: partial matches that went on and that did not, by pattern (``NAME@VERSION``: of one that drains)."""
 
     plan: Plan
     dry_run: bool
     generation: int | None
     position: int | None
     at_ms: int | None
+    effective: bool = False
+    carried: dict[str, int] = {}
+    dropped: dict[str, int] = {}
 
 
 class VersionInfo(msgspec.Struct, frozen=True):
@@ -125,6 +145,7 @@ class PatternInfo(msgspec.Struct, frozen=True):
     created_ms: int
     changed_ms: int
     generation: int
+    error: str = ""
     counters: PatternCounters = PatternCounters()
     draining: list[VersionInfo] = []
     shadow: VersionInfo | None = None
@@ -153,9 +174,9 @@ class DeleteQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class RollbackRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The version whose text becomes the next version."""
+    """The version that counts again; without one, that before the one that does."""
 
-    version: Annotated[int, msgspec.Meta(ge=1)]
+    version: Annotated[int, msgspec.Meta(ge=1)] | None = None
     old: OldPartials | None = None
     comment: Annotated[str, msgspec.Meta(max_length=1000)] = ""
     dry_run: bool = False
@@ -254,16 +275,16 @@ class GraphNode(msgspec.Struct, frozen=True):
 
     id: int
     label: str
-    kind: Literal["start", "normal", "final"]
+    kind: Literal["start", "normal", "pending", "final", "stop"]
     partial_matches: int | None = None
 
 
 class GraphEdge(msgspec.Struct, frozen=True, rename={"from_": "from"}):
-    """A move; `kind` is Flink's: take, ignore or proceed."""
+    """A move; `kind`: the event is taken, passed over, or ends the partial match."""
 
     from_: int
     to: int
-    kind: Literal["take", "ignore", "proceed"]
+    kind: Literal["take", "ignore", "stop"]
     condition: str
 
 
