@@ -153,6 +153,11 @@ def check_source(stream: Stream) -> None:
     decoder_for(stream)
 
 
+def text_format(stream: Stream) -> str | None:
+    """``json``, ``csv``, ...: the format of what is read for a stream; None: of Kafka's records."""
+    return None if _is_kafka(stream) else _declared(stream)[1]
+
+
 def is_live(stream: Stream) -> bool:
     """Are events read as they are made, so that the clock says what is the future?"""
     return stream.source is not None and (_is_kafka(stream) or bool(dict(stream.source.options).get("follow")))

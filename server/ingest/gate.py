@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final
 
 from ostinato.cep.connectors.base import BadRecord, Chunk, ConnectorError, Options
 from ostinato.cep.connectors.columns import Schema
+from ostinato.cep.connectors.factory import text_format
 from ostinato.cep.connectors.json_lines import JsonLines
-from ostinato.patterns.ast import Stream
+from ostinato.patterns.ast import Connector, Stream
+from ostinato.patterns.types import TIMESTAMP
 from ostinato.server.ingest.quick import QuickLines
 
 _FEW_LINES: Final = 8
@@ -46,13 +49,38 @@ def check_stream(stream: Stream) -> None:
         )
 
 
+def journal_form(stream: Stream) -> Stream:
+    """How the events of a stream lie in the journal: as JSON lines of this stream.
+
+    What is read as JSON lies there as it is read. What is read as CSV, text or Parquet is decoded before, and lies
+    there by the names of its columns, its times as ISO 8601; over HTTP it is to be sent like that too.
+    """
+    year = _year_of(stream)
+    source = None if year is None else Connector("stdin", None, "json", (("year", year),))
+    if text_format(stream) in (None, "json"):
+        return replace(stream, source=source)
+    time = stream.column(stream.time.column) if stream.time.column is not None else None
+    return replace(
+        stream,
+        source=source,
+        columns=tuple(replace(column, source=None) for column in stream.columns),
+        time=replace(stream.time, format="iso", zone=None)
+        if time is not None and time.type == TIMESTAMP
+        else stream.time,
+    )
+
+
+def _year_of(stream: Stream) -> int | None:
+    """The year of times that are written without one, where the stream's source says it."""
+    if stream.source is None:
+        return None
+    return Options(f"stream {stream.name}", stream.source.options).number("year", 0) or None
+
+
 def decoder_of(stream: Stream) -> JsonLines:
-    """The decoder of what the journal holds of a stream: JSON lines, whatever its source is. Raises ConnectorError."""
+    """The decoder of what the journal holds of a stream. Raises ConnectorError."""
     check_stream(stream)
-    year = None
-    if stream.source is not None:
-        year = Options(f"stream {stream.name}", stream.source.options).number("year", 0) or None
-    return JsonLines(stream, year=year)
+    return JsonLines(journal_form(stream), year=_year_of(stream))
 
 
 class Gate:
@@ -63,9 +91,8 @@ class Gate:
         self.stream = stream
         # a decoder has memory of its own that calls work in: each call takes one and gives it back
         self._idle = [decoder_of(stream)]
-        plain = replace(stream, source=None)
         try:
-            self._quick: QuickLines | None = QuickLines(Schema(plain))
+            self._quick: QuickLines | None = QuickLines(Schema(journal_form(stream), year=_year_of(stream)))
         except ValueError:
             self._quick = None
 
@@ -105,8 +132,13 @@ class Gate:
 
 def _sifted(ndjson: bytes, rows: int, bad: list[BadRecord]) -> Checked:
     wrong = {record.line: Bad(record.line, record.reason, record.raw) for record in bad}
+    return Checked(without(ndjson, rows, wrong), rows, [wrong[number] for number in sorted(wrong)])
+
+
+def without(ndjson: bytes, rows: int, wrong: Collection[int]) -> bytes:
+    """The lines that are neither blank nor `wrong` (counted from 1), `rows` of them, each ended by a line feed."""
     good = [line for number, line in enumerate(ndjson.split(b"\n"), 1) if number not in wrong and line.strip(_BLANK)]
     if len(good) != rows:
         raise AssertionError(f"{rows} of {len(good)} good lines were decoded")
     good.append(b"")
-    return Checked(b"\n".join(good), rows, [wrong[number] for number in sorted(wrong)])
+    return b"\n".join(good)

@@ -20,6 +20,8 @@ from ostinato.patterns.types import BIGINT, BOOLEAN, DATE, DOUBLE, INTERVAL, STR
 
 _PLAIN: Final = re.compile(rb"[ -\[\]-~]*")
 """Printable ASCII without a backslash: nothing that readers of JSON have ever been of two minds about."""
+_HUGE: Final = re.compile(rb"[0-9]{40}|[0-9.][eE]\+?[0-9]{3}")
+"""What may be a number beyond a double, which some readers refuse even where nobody asks for it."""
 _SAFE_MS: Final = 1 << 45
 """Epoch milliseconds up to the year 3084; further ones are left to the decoder."""
 
@@ -53,7 +55,7 @@ class QuickLines:
 
     def takes(self, line: bytes) -> bool:
         """Is it certain that the line is a good one?"""
-        if _PLAIN.fullmatch(line) is None:
+        if _PLAIN.fullmatch(line) is None or _HUGE.search(line) is not None:
             return False
         try:
             found = self._decoder.decode(line)

@@ -110,6 +110,17 @@ class KafkaReader:
     def total_bytes(self) -> int | None:
         return None
 
+    def lag(self) -> dict[tuple[str, int], int]:
+        """By how many offsets what was read of each partition (topic, number) is behind its end, as far as the broker
+        has said where that is."""
+        consumer, found = self._consumer, {}
+        if consumer is not None and self._fetching is not None:
+            for at in consumer.assignment() & self._places.keys():
+                end = consumer.highwater(at)
+                if end is not None and end >= 0:
+                    found[at.topic, at.partition] = max(0, end - self._places[at].offset)
+        return found
+
     def read(self) -> Chunk | Idle | None:
         try:
             return self._read()
