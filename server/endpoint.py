@@ -69,8 +69,9 @@ def registered(endpoint: Endpoint) -> Iterator[None]:
         RegistryError: the folder of what runs cannot be used.
     """
     folder = _folder()
-    path = folder / (secrets.token_hex(6) + _ENTRY)
-    draft = folder / f".{path.name}"
+    name = secrets.token_hex(6)
+    # a draft's name does not end like an entry's: nobody may take it for one of a server that is gone
+    path, draft = folder / (name + _ENTRY), folder / f".{name}"
     try:
         descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
