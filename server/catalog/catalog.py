@@ -7,12 +7,14 @@ from types import TracebackType
 from typing import Self
 
 from ostinato.server.catalog.audit import Audit
+from ostinato.server.catalog.backtests import Backtests
 from ostinato.server.catalog.cursors import Cursors
 from ostinato.server.catalog.database import Database
 from ostinato.server.catalog.definitions import DefinitionTables
 from ostinato.server.catalog.facts import Facts
 from ostinato.server.catalog.migrations import MIGRATIONS
 from ostinato.server.catalog.outputs import Outputs
+from ostinato.server.catalog.submitted import SubmittedJobs
 from ostinato.server.catalog.tokens import Tokens
 
 FILE = "catalog.sqlite"
@@ -35,6 +37,8 @@ class Catalog:
             self.cursors = Cursors(self.database)
             self.outputs = Outputs(self.database)
             self.definitions = DefinitionTables(self.database)
+            self.jobs = SubmittedJobs(self.database)
+            self.backtests = Backtests(self.database)
         except BaseException:
             self.database.close()
             raise

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ostinato.server.catalog import audit, cursors, definitions, facts, outputs, tokens
+from ostinato.server.catalog import audit, backtests, cursors, definitions, facts, outputs, submitted, tokens
 from ostinato.server.catalog.database import Migration
 
-MODULES = (facts, tokens, audit, cursors, outputs, definitions)
+MODULES = (facts, tokens, audit, cursors, outputs, definitions, submitted, backtests)
 """Modules with `MIGRATIONS`. A new table takes the next number, whichever module it is in."""
 
 MIGRATIONS: tuple[Migration, ...] = tuple(
