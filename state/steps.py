@@ -113,6 +113,7 @@ STEPS: Final[Mapping[str, Step]] = {
     "matches.append": Step(WORKER, "rows are numbered; nothing of them is in the log of matches"),
     "matches.synced": Step(WORKER, "all rows so far are durable, and so is the mark that says it"),
     "output.sent": Step(SUPERVISOR, "an output's target has the matches; its cursor stands before them"),
+    "output.synced": Step(SUPERVISOR, "lines are durable in an output's file; nothing says how long it is with them"),
     "output.moved": Step(SUPERVISOR, "an output's cursor stands behind what its target has"),
     # the server's live patterns
     "live.step": Step(WORKER, "a record of the journal is about to be dealt with"),
