@@ -7,7 +7,8 @@ import logging
 import os
 import socket
 import time
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,11 +16,13 @@ from typing import Self
 from ostinato.server.administration import Administration, Standing
 from ostinato.server.catalog import Catalog, CatalogError, Role, TokenExistsError
 from ostinato.server.config import Loaded, ServerConfig
-from ostinato.server.data_directory import DataDirectory, RunningServer
+from ostinato.server.data_directory import TOKEN, DataDirectory, RunningServer
+from ostinato.server.endpoint import Endpoint, registered
 from ostinato.server.http.app import Api
 from ostinato.server.http.routes import ROUTES
 from ostinato.server.http.runner import Runner
 from ostinato.server.http.services import Services
+from ostinato.server.registry import RegistryError
 from ostinato.server.token_file import TokenFileError, read_tokens
 
 FIRST_TOKEN = "operator"  # noqa: S105 - a name
@@ -83,17 +86,40 @@ class Application:
             stack.push_async_callback(runner.stop)
             running = RunningServer(os.getpid(), self.standing.url, time.time_ns() // 1_000_000)
             await asyncio.to_thread(self.directory.announce, running)
+            stack.enter_context(self._listed(running))
             self._stack = stack.pop_all()
         return self
 
     async def _open_services(self, stack: AsyncExitStack) -> None:
         """Open what the routes need, put it into `services`, and its closing on the stack."""
+        from ostinato.server.services.core import Core
+
+        self.core = Core(self)
+        await self.core.open(self, stack)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         self.standing.ending = True
         await self._stack.aclose()
+
+    @contextmanager
+    def _listed(self, running: RunningServer) -> Iterator[None]:
+        """Let the commands of this user find the server, where there is a place for that."""
+        endpoint = Endpoint(
+            url=running.url,
+            pid=running.pid,
+            since_ms=running.started_ms,
+            data_dir=str(self.directory.path),
+            token_file=str(self.directory.path / TOKEN) if self.config.auth.enabled else None,
+            ca_file=self.config.tls.cert,
+        )
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(registered(endpoint))
+            except RegistryError as error:
+                _log.warning("commands will not find this server by themselves: %s", error)
+            yield
 
     def _take_in_tokens(self) -> None:
         """Make the first token, and take in those of `auth.tokens_file`."""

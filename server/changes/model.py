@@ -27,7 +27,6 @@ Happens: TypeAlias = Literal[
     "shadow begins",
     "shadow ends",
     "drained",
-    "begins anew",
 ]
 
 Fate: TypeAlias = Literal["none", "kept", "drained", "dropped"]
@@ -41,9 +40,10 @@ class PlanItem(msgspec.Struct, frozen=True, omit_defaults=True):
         change: what happens to it.
         version, before: of a pattern, the version that counts afterwards, and the one that did.
         partial_matches: what becomes of those of the version that did.
-        count: how many there are now, as far as is known.
         drained_after_ms: they are all gone once time has moved by so much.
         detail: in words, what else there is to know.
+        can_keep, can_drain: what might be done with them instead.
+        value, value_before: of a parameter, as it is written in a file.
     """
 
     kind: Kind
@@ -52,9 +52,12 @@ class PlanItem(msgspec.Struct, frozen=True, omit_defaults=True):
     version: int | None = None
     before: int | None = None
     partial_matches: Fate = "none"
-    count: int | None = None
     drained_after_ms: int | None = None
     detail: str = ""
+    can_keep: bool = False
+    can_drain: bool = False
+    value: str | None = None
+    value_before: str | None = None
 
 
 class Author(msgspec.Struct, frozen=True):

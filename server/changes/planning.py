@@ -103,7 +103,8 @@ class Draft:
         """A value that was set stays, whatever the file says."""
         before = self.params.get(param.name)
         if before is not None and before.text == text:
-            self.items.append(PlanItem("param", param.name, "unchanged"))
+            held = value_of(before)
+            self.items.append(PlanItem("param", param.name, "unchanged", value=held, value_before=held))
             return
         value = None
         detail = ""
@@ -114,7 +115,16 @@ class Draft:
                 detail = f"its value stays {value}, which was set; delete it to go back to what is declared"
         revision = 1 if before is None else before.revision + 1
         self.params[param.name] = ParamDef(text, value, revision, self.author.name, self.now_ms)
-        self.items.append(PlanItem("param", param.name, "new" if before is None else "changed", detail=detail))
+        self.items.append(
+            PlanItem(
+                "param",
+                param.name,
+                "new" if before is None else "changed",
+                detail=detail,
+                value=value_of(self.params[param.name]),
+                value_before=None if before is None else value_of(before),
+            )
+        )
 
     def set_param(self, name: str, value: str | None) -> None:
         """Set a value, None: back to what is declared. Raises NotThereError, ConflictError where it is none."""
@@ -128,11 +138,13 @@ class Draft:
             except ValueError as error:
                 raise RefusedError(f"parameter `{name}` is {declared.value.type}: {error}") from error
         if value == before.value:
-            self.items.append(PlanItem("param", name, "unchanged"))
+            held = value_of(before)
+            self.items.append(PlanItem("param", name, "unchanged", value=held, value_before=held))
             return
         self.params[name] = ParamDef(before.text, value, before.revision + 1, self.author.name, self.now_ms)
-        detail = f"{value_of(before)} -> {value_of(self.params[name])}"
-        self.items.append(PlanItem("param", name, "changed", detail=detail))
+        self.items.append(
+            PlanItem("param", name, "changed", value=value_of(self.params[name]), value_before=value_of(before))
+        )
 
     def delete_param(self, name: str) -> None:
         if name not in self.params:
@@ -242,6 +254,8 @@ class Draft:
                 fate,
                 drained_after_ms=within if fate == "drained" else None,
                 detail="it is paused" if state == "paused" else "",
+                can_keep=same,
+                can_drain=within is not None,
             )
         )
 

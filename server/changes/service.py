@@ -120,14 +120,17 @@ class Changes:
         *,
         max_patterns: int = 1 << 30,
         max_states: int | None = None,
+        allows: Callable[[ast.Stream], None] = lambda _: None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        """Blocks: reads what is declared, and settles a change that was begun."""
+        """Blocks: reads what is declared, and settles a change that was begun. `allows`: raises for streams that may
+        not be declared."""
         self._tables = tables
         self._journal = journal
         self._live = live
         self._max_patterns = max_patterns
         self._max_states = max_states
+        self._allows = allows
         self._now_ms = now_ms
         self._lock = asyncio.Lock()
         self._versions = _Versions(tables)
@@ -205,6 +208,7 @@ class Changes:
                 problems = list(stream_problems(declared))
                 if problems:
                     raise PatternError(problems).located(text, filename)
+                self._allows(declared)
                 draft.declare_stream(declared, own)
             for param, own in texts.params.values():
                 draft.declare_param(param, own)
@@ -229,6 +233,7 @@ class Changes:
             problems = list(stream_problems(stream))
             if problems:
                 raise PatternError(problems).located(text, name)
+            self._allows(stream)
             draft.declare_stream(stream, own)
 
         return await self._change(f"stream {name}", plan, author, check=_of_stream(name, check))

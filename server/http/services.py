@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ostinato.server.delivery.settings import OutputSettings
 from ostinato.server.http.caller import Caller, Precondition
 from ostinato.server.http.schemas import jobs, matches, patterns, streams
 from ostinato.server.http.schemas import server as server_schemas
@@ -185,7 +186,7 @@ class OutputService(Protocol):
     async def get(self, name: str) -> matches.OutputInfo: ...
 
     async def put(
-        self, name: str, settings: matches.OutputSettings, caller: Caller, condition: Precondition
+        self, name: str, settings: OutputSettings, caller: Caller, condition: Precondition
     ) -> matches.OutputInfo: ...
 
     async def delete(self, name: str, caller: Caller, condition: Precondition) -> None: ...

@@ -23,7 +23,7 @@ from ostinato.cep.runtime.sources import ReadChunk, Tick
 from ostinato.server.journal import Entry, Kind
 from ostinato.server.live.generation import Activation, Generation
 from ostinato.server.live.messages import Activated
-from ostinato.server.live.outlet import MatchOutlet
+from ostinato.server.live.outlet import DEAD_LETTERS, MatchOutlet
 from ostinato.server.live.program import Checker, Runnable
 from ostinato.server.matches import MatchLogWriter
 from ostinato.state.errors import SnapshotError
@@ -200,6 +200,9 @@ class Engine:
         self.place.seq = self.outlet.seq
 
     def _take(self, entry: Entry) -> None:
+        if entry.stream == DEAD_LETTERS:
+            self.outlet.keep(entry.data.splitlines())
+            return
         lanes = self.place.lanes.setdefault(entry.stream, {})
         split = lanes.get(entry.lane)
         source = self._sources.get(entry.stream)
@@ -213,7 +216,7 @@ class Engine:
         if self.pipeline is None or source is None:
             self.unread += entry.rows
             return
-        chunk = Chunk.of(entry.data, split=split, source=f"journal at {entry.position}")
+        chunk = Chunk.of(entry.data, split=split, source=entry.lane or entry.stream)
         self.pipeline.step(ReadChunk(source, chunk, entry.time_ms))
 
     def _leave_out(self, names: set[str], entry: Entry) -> None:

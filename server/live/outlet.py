@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ostinato.cep.nfa.output import Maker
 
 DEAD_LETTERS: Final = "dead-letters"
-"""The stream of records that could not be used."""
+"""The stream of records that could not be used, in the journal as in the match log."""
 
 
 class MatchOutlet:
@@ -81,15 +81,20 @@ class MatchOutlet:
             self._append(stream, kind, patterns, pattern_of[part], batch.time[part], values[part])
 
     def reject(self, records: Sequence[BadRecord]) -> None:
-        first, self.seq = self.seq, self.seq + len(records)
-        rest = records[max(0, self._log.next_seq - first) :]
-        if rest:
-            values = [
-                orjson.dumps({"reason": each.reason, "source": each.source, "raw": each.raw.decode("utf-8", "replace")})
-                for each in rest
+        self.keep(
+            [
+                orjson.dumps({"stream": each.source, "reason": each.reason, "row": each.raw.decode("utf-8", "replace")})
+                for each in records
             ]
+        )
+
+    def keep(self, letters: Sequence[bytes]) -> None:
+        """Dead letters, a JSON object each."""
+        first, self.seq = self.seq, self.seq + len(letters)
+        rest = list(letters[max(0, self._log.next_seq - first) :])
+        if rest:
             times = np.full(len(rest), self.at_ms, np.int64)
-            self._append(DEAD_LETTERS, "dead letter", (), None, times, values)
+            self._append(DEAD_LETTERS, "dead letter", (), None, times, rest)
 
     def breathe(self, *, idle: bool) -> None:
         """Do nothing: rows are on their way when they are delivered."""
@@ -104,5 +109,6 @@ class MatchOutlet:
         values: list[bytes],
     ) -> None:
         of = np.zeros(len(values), np.uint16) if pattern_of is None else pattern_of.astype(np.uint16)
-        self._written(len(values), self.at_ms)
+        if kind in ("match", "timeout"):
+            self._written(len(values), self.at_ms)
         self._log.append(Rows(stream, kind, tuple(patterns), of, times, self.position, self.at_ms, values))

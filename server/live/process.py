@@ -179,7 +179,11 @@ class Live:
         while not self._stopping:
             began = time.monotonic()
             self.state = "starting"
-            failed = await self._live()
+            try:
+                failed = await self._live()
+            except Exception as error:
+                log.exception("the live worker could not be looked after")
+                self.error, failed = str(error), None
             if self._stopping:
                 return
             self.restarts += 1
@@ -207,7 +211,7 @@ class Live:
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
-                process_group=0,
+                start_new_session=True,  # Ctrl-C at the terminal is the server's business, who ends it in good order
             )
         except OSError as error:
             ours.close()

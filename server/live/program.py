@@ -14,6 +14,7 @@ from ostinato.patterns.parser import parse_program
 from ostinato.patterns.program_check import ProgramProblems, order_of_patterns
 from ostinato.patterns.schema import stream_problems
 from ostinato.patterns.typecheck import CheckedPattern, CheckedProgram, check_pattern
+from ostinato.server.ingest.gate import journal_form
 from ostinato.server.live.generation import SHADOW, Generation, Member
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class Checker:
         stream = self._streams.get(text)
         if stream is None:
             # events come from the journal as JSON, wherever they were before
-            stream = from_journal(parse_program(text).streams[0])
+            stream = journal_form(parse_program(text).streams[0])
             problems = list(stream_problems(stream))
             if problems:
                 raise PatternError(problems)
@@ -190,12 +191,6 @@ class Checker:
         self._parsed = {text: parsed for text, parsed in self._parsed.items() if text in texts}
         self._streams = {text: self._streams[text] for text in generation.streams}
         self._params = {text: self._params[text] for text in generation.params.values()}
-
-
-def from_journal(stream: ast.Stream) -> ast.Stream:
-    """The stream as it is read from the journal; of its source only the year of dates without one matters."""
-    year = dict(stream.source.options).get("year") if stream.source is not None else None
-    return replace(stream, source=None if year is None else ast.Connector("stdin", None, "json", (("year", year),)))
 
 
 def stream_of(name: str) -> str:

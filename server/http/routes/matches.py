@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from ostinato.server.catalog.tokens import Role
+from ostinato.server.delivery.settings import OutputSettings, WebhookOutput
 from ostinato.server.http.problems import HttpError
 from ostinato.server.http.reply import Reply, Streamed
 from ostinato.server.http.request import Request
@@ -74,10 +75,10 @@ async def output(request: Request, service: OutputService) -> Reply:
 
 
 async def put_output(request: Request, service: OutputService) -> Reply:
-    settings = cast("schemas.OutputSettings", request.data)
+    settings = cast("OutputSettings", request.data)
     request.detail = (
         {"settings": msgspec.structs.replace(settings, headers=list(settings.headers))}
-        if isinstance(settings, schemas.WebhookOutput)
+        if isinstance(settings, WebhookOutput)
         else {"settings": settings}
     )
     made = await service.put(request.names["name"], settings, request.caller, request.precondition())
@@ -160,7 +161,7 @@ ROUTES = (
         put_output,
         service="outputs",
         role=Role.OPERATOR,
-        body=schemas.OutputSettings,
+        body=OutputSettings,
         answer=schemas.OutputInfo,
         etag=True,
         errors=(409,),

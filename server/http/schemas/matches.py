@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from ostinato.server.http.schemas.common import Limit, Name, PageQuery
+from ostinato.server.delivery.settings import OutputSettings
+from ostinato.server.delivery.status import OutputStatus
+from ostinato.server.http.schemas.common import Limit, PageQuery
 
 RowKind = Literal["match", "timeout", "late", "dead letter"]
 
@@ -31,19 +33,21 @@ class MatchesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class MatchInfo(msgspec.Struct, frozen=True):
-    """A row of the match log. `id` is the same after any crash; `time_ms` is event time, `at_ms` when what completed
-    it came in; `value` is what `emit` says."""
+    """A row of the match log, as SSE, WebSocket and outputs have it too.
 
-    seq: int
+    `id` is the same after any crash; `time` is event time, `at` when what completed it came in (epoch ms); `row` is
+    what `emit` says. Late events and dead letters have no pattern ("") and version 0.
+    """
+
     id: str
-    stream: str
-    kind: RowKind
+    seq: int
     pattern: str
     version: int
-    time_ms: int
-    at_ms: int
-    position: int
-    value: msgspec.Raw
+    stream: str
+    kind: RowKind
+    time: int
+    at: int
+    row: dict[str, Any]
 
 
 class MatchPage(msgspec.Struct, frozen=True):
@@ -77,57 +81,6 @@ class DeadLetterPage(msgspec.Struct, frozen=True):
 
     items: list[DeadLetter]
     next: str | None
-
-
-class OutputBase(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type"):
-    """Which rows go out; empty lists are all. `start`: with the oldest match that is kept, or with the next."""
-
-    streams: list[str] = []
-    patterns: list[str] = []
-    kinds: list[RowKind] = msgspec.field(default_factory=lambda: ["match"])
-    start: Literal["earliest", "latest"] = "latest"
-    paused: bool = False
-
-
-class WebhookOutput(OutputBase, frozen=True, tag="webhook", kw_only=True):
-    """Each match is POSTed. `secret` names one of `webhooks.secrets`, with which the request is signed."""
-
-    url: Annotated[str, msgspec.Meta(pattern=r"^https?://", max_length=2000)]
-    secret: Name | None = None
-    headers: dict[str, str] = {}
-    batch: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
-
-
-class KafkaOutput(OutputBase, frozen=True, tag="kafka", kw_only=True):
-    """Matches go to a topic, of the configuration's Kafka where no other is named; the key is a field of the match."""
-
-    topic: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-    key: str | None = None
-    bootstrap_servers: str | None = None
-
-
-class FileOutput(OutputBase, frozen=True, tag="file", kw_only=True):
-    """Matches are appended to a file as NDJSON, within the folders of `files.write`."""
-
-    path: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
-
-
-OutputSettings = WebhookOutput | KafkaOutput | FileOutput
-
-
-class OutputStatus(msgspec.Struct, frozen=True):
-    """How an output fares. `cursor`: the number of the last match that arrived; `lag`: how many wait behind it;
-    `lost`: how many were gone from the log before they could be sent."""
-
-    state: Literal["running", "retrying", "paused", "failed"]
-    cursor: int
-    lag: int
-    delivered: int
-    attempts: int = 0
-    lost: int = 0
-    error: str | None = None
-    next_attempt_ms: int | None = None
-    last_delivery_ms: int | None = None
 
 
 class OutputInfo(msgspec.Struct, frozen=True):

@@ -40,9 +40,9 @@ class ApplyQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class PatternPlan(msgspec.Struct, frozen=True):
-    """What becomes of one pattern. `old`: what happens to its old version's partial matches; `partial_matches`: how many
-    those are now, as far as is known; `drained_ms`: so much later in event time none of them is left; `loses`: what a
-    pause or a drop costs, in words."""
+    """What becomes of one pattern. `old`: what happens to its old version's partial matches; `partial_matches`: how
+    many those are now, as far as is known; `drained_ms`: so much later in event time none of them is left; `loses`:
+    what a pause or a drop costs, in words."""
 
     pattern: str
     action: Action

@@ -1,0 +1,240 @@
+"""What the server is made of besides HTTP: each part opened when what it needs is there, closed before that is.
+
+The journal; the live worker; changes; the match log with those who follow it, and outputs; feeders last, for what they
+bring in needs all the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ostinato.cep.connectors.kafka.options import Connection
+from ostinato.server.administration import Progress
+from ostinato.server.catalog.definitions import Body
+from ostinato.server.changes.service import Changes
+from ostinato.server.config import ServerConfig
+from ostinato.server.delivery.deliveries import Deliveries
+from ostinato.server.delivery.hub import Hub
+from ostinato.server.delivery.settings import OutputContext
+from ostinato.server.failures import ServiceError
+from ostinato.server.ingest.dead_letters import DeadLetters
+from ostinato.server.journal import Journal, JournalError, JournalOptions
+from ostinato.server.live.messages import Snapshot
+from ostinato.server.live.process import Live
+from ostinato.server.live.spec import WorkerSpec
+from ostinato.server.services.checkpoints import Checkpoints
+from ostinato.server.services.events import Events
+from ostinato.server.services.feeding import Feeding
+from ostinato.server.services.matches import Matches
+from ostinato.server.services.outputs import Outputs
+from ostinato.server.services.params import Params
+from ostinato.server.services.patterns import Patterns
+from ostinato.server.services.streams import Streams
+
+if TYPE_CHECKING:
+    from ostinato.server.application import Application
+
+_TICK_SECONDS: Final = 0.5
+"""So often it is written down that the clock goes on, where nothing else is: what waits for time to pass waits so much
+longer at most."""
+_TIDY_SECONDS: Final = 60.0
+_BEHIND_SECONDS: Final = 30.0
+"""A worker that has not moved for so long, though there is something to do, is not well."""
+
+log = logging.getLogger("ostinato.server")
+
+
+class Core:
+    """The parts of a running server."""
+
+    def __init__(self, application: Application) -> None:
+        self.config: ServerConfig = application.config
+        self.catalog = application.catalog
+        self.folder: Path = application.directory.path
+        self.journal: Journal
+        self.live: Live
+        self.changes: Changes
+        self.hub: Hub
+        self.deliveries: Deliveries
+        self.feeding: Feeding
+        self.dead_letters: DeadLetters
+        self._moved = time.monotonic()
+        self._oldest: int | None = None
+
+    async def open(self, application: Application, stack: AsyncExitStack) -> None:
+        """Open all of it, and put the services where the routes find them."""
+        config, services = self.config, application.services
+        self.journal = await asyncio.to_thread(Journal, self.folder / "journal", _journal_options(config))
+        stack.push_async_callback(asyncio.to_thread, self.journal.close)
+        self.dead_letters = DeadLetters(self.journal)
+        checkpoints = config.checkpoints.dir or str(self.folder / "checkpoints")
+        self.live = Live(WorkerSpec(str(self.folder), checkpoints, config.checkpoints.interval, _log_options(config)))
+        self.live.on_progress = self._progress
+        self.live.on_snapshot = self._snapshot
+        self.feeding = Feeding(self.journal, self.dead_letters.add_records, _folders(config.files.read))
+        self.changes = await asyncio.to_thread(
+            lambda: Changes(
+                self.catalog.definitions,
+                self.journal,
+                self.live,
+                max_patterns=config.limits.patterns,
+                max_states=config.limits.pattern_states,
+                allows=self.feeding.check,
+            )
+        )
+        self.journal.on_durable.append(self.live.journal_grew)
+        self.live.journal_grew(self.journal.durable)
+        await self.live.start()
+        stack.push_async_callback(self.live.stop)
+        await self._open_outputs(application, stack)
+        events = Events(self.journal, self.dead_letters, max_bytes=config.limits.decompressed_bytes)
+        events.use(self.changes.body)
+        self.changes.on_change.append(events.use)
+        services.events = events
+        services.patterns = Patterns(self.changes, self.catalog.definitions, self.live)
+        services.params = Params(self.changes)
+        services.streams = Streams(self.changes, self.live, self.feeding.lanes)
+        services.checkpoints = Checkpoints(self.live, checkpoints)
+        await asyncio.to_thread(self.feeding.use, self.changes.body)
+        stack.push_async_callback(asyncio.to_thread, self.feeding.close)
+        self.changes.on_change.append(self._feed)
+        for work, name in ((self._tick(), "ticks"), (self._tidy(), "tidying")):
+            task = asyncio.create_task(work, name=name)
+            stack.push_async_callback(_end, task)
+        self._stand(application)
+
+    async def _open_outputs(self, application: Application, stack: AsyncExitStack) -> None:
+        config, matches = self.config, self.folder / "matches"
+        server = self.catalog.facts.server_id
+        self.hub = Hub(matches, server)
+        await self.hub.start()
+        stack.push_async_callback(self.hub.close)
+        secrets = config.webhooks.secrets
+        context = OutputContext(
+            server=server,
+            matches=matches,
+            folder=self.folder / "outputs",
+            secret=lambda name: secrets[name].reveal() if name in secrets else None,
+            allow_private=config.webhooks.allow_private,
+            timeout_ms=config.webhooks.timeout,
+            write_folders=_folders(config.files.write),
+            kafka=_kafka(config),
+        )
+        self.deliveries = Deliveries(context, self.catalog.cursors)
+        stack.push_async_callback(self.deliveries.close)
+        self.live.on_rows = self._rows
+        outputs = Outputs(self.catalog, self.deliveries)
+        for said in await outputs.begin():
+            log.error("an output cannot begin: %s", said)
+        reading = Matches(matches, server, self.hub, most_followers=config.limits.sse_clients)
+        stack.callback(reading.close)
+        application.services.outputs = outputs
+        application.services.matches = reading
+
+    def _stand(self, application: Application) -> None:
+        standing = application.standing
+        standing.checks["live worker"] = self._check_live
+        standing.checks["journal"] = lambda: self.journal.status().failure
+        standing.progress = lambda: Progress(self.live.generation, self.live.position, self.live.last_seq)
+
+    def _check_live(self) -> str | None:
+        if self.live.state != "running":
+            return f"it is {self.live.state}" + (f": {self.live.error}" if self.live.error else "")
+        behind = self.journal.durable - self.live.position
+        if behind and time.monotonic() - self._moved > _BEHIND_SECONDS:
+            return f"it has not moved for {_BEHIND_SECONDS:.0f} s, and is {behind} bytes behind"
+        return None
+
+    # What happens
+
+    def _rows(self, last_seq: int) -> None:
+        self.hub.grown(last_seq)
+        self.deliveries.grown(last_seq)
+
+    def _progress(self, _: int) -> None:
+        self._moved = time.monotonic()
+
+    def _snapshot(self, made: Snapshot) -> None:
+        self._oldest = made.oldest
+
+    def _feed(self, body: Body) -> None:
+        # a feeder that ends may take a while, and whoever made the change need not wait for that
+        asyncio.get_running_loop().run_in_executor(None, self.feeding.use, body)
+
+    async def _tick(self) -> None:
+        """Have the clock go on in the journal while nothing comes in, as long as some pattern runs."""
+        last = self.journal.durable
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            if self.journal.durable == last and self.changes.body.generation.members:
+                with contextlib.suppress(JournalError):
+                    await asyncio.wrap_future(self.journal.tick())
+            last = self.journal.durable
+
+    async def _tidy(self) -> None:
+        """What nobody needs any more goes: events behind all snapshots, versions that have drained."""
+        while True:
+            await asyncio.sleep(_TIDY_SECONDS)
+            if self._oldest is not None:
+                try:
+                    await asyncio.to_thread(self.journal.retain, self._oldest)
+                    await asyncio.to_thread(self.catalog.definitions.forget_before, self._oldest)
+                except Exception:
+                    log.exception("old events could not be deleted")
+            with contextlib.suppress(ServiceError, JournalError):
+                await self.changes.forget_drained()
+
+    async def status(self) -> dict[str, Any]:
+        """What the live worker counts; raises ServiceError where it does not answer."""
+        found: dict[str, Any] = await self.live.ask("status")
+        return found
+
+
+def _journal_options(config: ServerConfig) -> JournalOptions:
+    section = config.journal
+    return JournalOptions(
+        segment_bytes=section.segment_bytes,
+        key_window_ms=section.idempotency_window,
+        max_keys=max(1, section.idempotency_keys),
+        retain_bytes=section.retention_bytes,
+        retain_ms=section.retention,
+    )
+
+
+def _log_options(config: ServerConfig) -> dict[str, Any]:
+    section = config.matches
+    return {
+        "segment_bytes": section.segment_bytes,
+        "retain_bytes": section.retention_bytes,
+        "retain_ms": section.retention,
+    }
+
+
+def _folders(named: Sequence[str]) -> tuple[Path, ...]:
+    return tuple(Path(folder).expanduser() for folder in named)
+
+
+def _kafka(config: ServerConfig) -> Connection | None:
+    section = config.kafka
+    if section.bootstrap_servers is None:
+        return None
+    return Connection(
+        servers=section.bootstrap_servers,
+        protocol=section.security_protocol,
+        mechanism=section.sasl_mechanism or "PLAIN",
+        username=section.sasl_username,
+        password=None if section.sasl_password is None else section.sasl_password.reveal(),
+        cafile=section.ssl_cafile,
+    )
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
