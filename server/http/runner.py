@@ -14,7 +14,9 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ostinato.server.http.app import ABORT, Api
+from ostinato.server.http.joining import JoiningTransport
 from ostinato.server.http.problems import HttpError
+from ostinato.server.http.request import WHOLE
 
 if TYPE_CHECKING:
     from ostinato.server.config import ServerConfig
@@ -52,7 +54,7 @@ class GuardedProtocol(HttpToolsProtocol):
             transport.write(_answer(problem, "Service Unavailable"))
             transport.close()
             return
-        super().connection_made(transport)
+        super().connection_made(JoiningTransport(transport, self.loop))
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -63,15 +65,14 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.flow is None:
             return
-        if self._in_head:
-            self._head_bytes += len(data)
         super().data_received(data)
         if self._in_head and self.parser is not None:
+            self._head_bytes += len(data)
             if self._head_bytes > HEADER_BYTES:
                 problem = HttpError(431, f"the head of the request has more than {HEADER_BYTES >> 10} KiB")
                 self.transport.write(_answer(problem, "Request Header Fields Too Large"))
                 self.transport.close()
-            elif self._timer is None and self._head_bytes:
+            elif self._timer is None:
                 self._watch()
 
     def on_message_begin(self) -> None:
@@ -84,6 +85,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._unwatch()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self.scope[WHOLE] = True  # type: ignore[literal-required]
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         self.transport.write(_answer(HttpError(400, msg), "Bad Request"))
@@ -121,6 +126,11 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether it is worth a line: uvicorn calls it an error that a WebSocket was refused with an answer."""
+    return "without completing handshake" not in record.msg
+
+
 class Runner:
     """Serves the API on sockets, from `start` to `stop`."""
 
@@ -128,6 +138,7 @@ class Runner:
         self._api = api
         self._sockets = sockets
         tls = config.tls
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
         self._server = _Server(
             uvicorn.Config(
                 api,
@@ -138,6 +149,8 @@ class Runner:
                 ws_max_size=min(config.limits.body_bytes, _WEBSOCKET_BYTES),
                 lifespan="off",
                 log_config=None,
+                # at `info` it writes down the URLs of WebSockets, which tickets stand in
+                log_level="warning",
                 access_log=False,
                 # who asks is who is connected: no header can say another
                 proxy_headers=False,
