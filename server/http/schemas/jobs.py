@@ -26,7 +26,10 @@ class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class JobInfo(msgspec.Struct, frozen=True):
-    """A job of the server. `restart` is its policy as text; `error` is why it failed or is being restarted."""
+    """A job of the server. `restart` is its policy as text; `error` is why it failed or is being restarted.
+
+    `folder` is where it lives on the server's machine; `log`, where one job is asked for, is the end of what it wrote.
+    """
 
     id: str
     name: str
@@ -48,6 +51,8 @@ class JobInfo(msgspec.Struct, frozen=True):
     error: str | None = None
     exit_code: int | None = None
     operators: dict[str, dict[str, float]] = {}
+    folder: str = ""
+    log: list[str] = []
 
 
 class JobPage(msgspec.Struct, frozen=True):
