@@ -382,7 +382,7 @@ class ExpressionChecker:
             return args
         try:
             groups = re.compile(args[1].value).groups
-        except re.error as error:
+        except (re.error, RecursionError, OverflowError) as error:
             self.wrong(f"this regular expression is wrong: {error}", expr.args[1].span)
             return args
         group = args[2] if len(args) > 2 else None

@@ -88,10 +88,22 @@ _KINDS = {
     "dollar": "DOLLAR",
     "word": "NAME",
 }
+_NUMBERS = frozenset({"integer", "number", "duration"})
 _FOREIGN = {"==": "=", "&&": "and"}
 """What other languages write, and what it is here."""
 
 _WORD = re.compile(r"[^\W\d]\w*")
+
+MAX_CHARACTERS = 1 << 20
+"""A text longer than this is refused unread: thousands of patterns are shorter, and whoever sends more means harm."""
+MAX_TOKENS = 10_000
+"""Words of one declaration. Reading takes some 50 microseconds for each, so that none takes longer than a second."""
+MAX_DIGITS = 1_000
+"""Of a number; no type holds so many, and to convert them takes the square of their count."""
+MAX_PROBLEMS = 50
+"""Nobody reads more of them; a text that is no program at all has one at every character."""
+_BEGINNINGS = frozenset({"stream", "pattern", "param", "output"})
+"""Reserved words, so that they are nothing but the beginning of a declaration."""
 
 
 @dataclass(slots=True)
@@ -155,8 +167,13 @@ class Places:
 
 
 def lex(text: str) -> Lexed:
-    """Cut a text into tokens. What cannot be read becomes a problem, and reading goes on behind it."""
+    """Cut a text into tokens. What cannot be read becomes a problem, and reading goes on behind it, unless there is too
+    much of it: then nothing of what follows is looked at."""
+    if len(text) > MAX_CHARACTERS:
+        message = f"the text has {len(text):,} characters; {MAX_CHARACTERS:,} are possible"
+        return Lexed([], [], [Problem(message, Span(1, 1, 1, 2), "apply it in several parts")])
     places = Places(text)
+    first_of_declaration = 0
     tokens: list[Token] = []
     comments: list[Comment] = []
     problems: list[Problem] = []
@@ -164,6 +181,8 @@ def lex(text: str) -> Lexed:
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
+            if len(problems) >= MAX_PROBLEMS:
+                break
             position = _unreadable(text, position, places, tokens, problems)
             continue
         kind = match.lastgroup
@@ -185,7 +204,13 @@ def lex(text: str) -> Lexed:
         value, problem = _value(kind, written, span)
         if problem is not None:
             problems.append(problem)
+        if kind == "word" and written.lower() in _BEGINNINGS:
+            first_of_declaration = len(tokens)
         tokens.append(Token(_KINDS.get(kind, ""), written, value, start, span))
+        if len(tokens) - first_of_declaration > MAX_TOKENS:
+            hint = "simplify it, or make several of it"
+            problem = Problem(f"a declaration has more than {MAX_TOKENS:,} words and signs", span, hint)
+            return Lexed([], [], [*problems, problem])
     return Lexed(tokens, comments, problems)
 
 
@@ -197,6 +222,8 @@ def _value(kind: str, written: str, span: Span) -> tuple[str, Problem | None]:
             return unescape_unicode(written[3:-1].replace("''", "'")), None
         except ValueError as error:
             return "", Problem(str(error), span, "escapes are written \\000a or \\+01f600, and \\\\ is a backslash")
+    if kind in _NUMBERS and len(written) > MAX_DIGITS:
+        return "0", Problem(f"a number has {len(written):,} digits; {MAX_DIGITS:,} are possible", span)
     if kind == "quoted":
         quote = written[0]
         return written[1:-1].replace(quote * 2, quote), None

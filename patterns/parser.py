@@ -14,7 +14,7 @@ from ostinato.patterns.build_program import ProgramBuilder
 from ostinato.patterns.diagnosis import explain, find_repair, misspelt, respelt
 from ostinato.patterns.errors import PatternError, Problem, Span
 from ostinato.patterns.lalr import Stuck, read
-from ostinato.patterns.lexer import Token, classify, lex
+from ostinato.patterns.lexer import MAX_PROBLEMS, Token, classify, lex
 from ostinato.patterns.rewrite import bind_params, depth_problem, expressions_of, map_expr, name_params
 from ostinato.patterns.tables import load_tables
 from ostinato.patterns.types import DataType
@@ -34,10 +34,14 @@ def parse_program(text: str, filename: str = "<pattern>") -> ast.Program:
     lexed = lex(text)
     problems = list(lexed.problems)
     raw = lexed.tokens
+    if problems and not raw:
+        _raise(problems, text, filename)
     builder = ProgramBuilder()
     program = Stuck(0, frozenset()) if _too_deep(raw) else read(load_tables(), "program", classify(raw), builder)
     if isinstance(program, Stuck):
         for start, end in declaration_bounds(raw):
+            if len(problems) >= MAX_PROBLEMS:
+                break
             _read("program", raw[start:end], _end_of(raw, end), problems)
         if not problems:
             problems.append(explain(classify(raw), program, _end_of(raw, len(raw))))
@@ -82,6 +86,8 @@ def parse_type(text: str, filename: str = "<type>") -> DataType:
 def _parse(start: str, text: str, filename: str) -> Any:
     lexed = lex(text)
     problems = list(lexed.problems)
+    if problems and not lexed.tokens:
+        _raise(problems, text, filename)
     result = _read(start, lexed.tokens, _end_of(lexed.tokens, len(lexed.tokens)), problems)
     _raise(problems, text, filename)
     return result

@@ -16,12 +16,35 @@ from ostinato.cep.nfa.final_wait import wait_at_once
 from ostinato.cep.nfa.formula import Atom, Formula, conjunction, disjunction, negation
 from ostinato.cep.nfa.ir import Action, Edge, Graph, Kind, State
 from ostinato.patterns.ast import Alternation, Contiguity, Element, Group, Pattern, Stage
-from ostinato.patterns.errors import MalformedPatternError
+from ostinato.patterns.errors import MalformedPatternError, Problem
+
+MAX_STATES = 2_000
+"""Of one pattern. A partial match of more events than this is better counted by a condition (``count(a) < 10000``) than
+by states; to compile so many takes about a second, and what a state costs the kernel grows with their number."""
+
+_MAX_BUILT = 5_000
+"""While the graph is made there are states that no partial match rests in; most of them go again."""
 
 
 def build(pattern: Pattern) -> Graph:
-    """The graph of a pattern that has passed its checks."""
+    """The graph of a pattern that has passed its checks.
+
+    Raises:
+        MalformedPatternError: it would have far more than `MAX_STATES`. They are not made to find out.
+    """
     return wait_at_once(_Builder(pattern).build())
+
+
+def too_many_states(pattern: Pattern, most: int) -> MalformedPatternError:
+    """What is said of a pattern with more states than there may be."""
+    return MalformedPatternError(
+        Problem(
+            f"pattern `{pattern.name}` needs more than {most:,} states",
+            pattern.span,
+            "a quantifier makes a state for each repetition, and those of groups within groups are multiplied; "
+            "lower the numbers, or take `+` and a condition on `count`",
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +78,7 @@ class _Builder:
         self._pattern = pattern
         self._states: list[State] = []
         self._names: set[str] = set()
+        self._numbers: dict[str, int] = {}
         self._stops: dict[str, State] = {}
         self._first_of_loop: dict[int, bool] = {}
         self._copied_sinks: dict[str, State] = {}
@@ -374,10 +398,13 @@ class _Builder:
     # -- states --------------------------------------------------------------------------------
 
     def _state(self, stage: str, kind: Kind = Kind.NORMAL, gap_ms: int | None = None) -> State:
-        name, count = stage, 1
+        if len(self._states) > _MAX_BUILT:
+            raise too_many_states(self._pattern, MAX_STATES)
+        name, count = stage, self._numbers.get(stage, 1)
         while name in self._names:
             count += 1
             name = f"{stage}:{count}"
+        self._numbers[stage] = count
         self._names.add(name)
         state = State(name, kind, stage, gap_ms=gap_ms)
         self._states.append(state)

@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ostinato.cep.expressions.registers import RegisterPlan, lower
-from ostinato.cep.nfa.build import build, group_name
-from ostinato.cep.nfa.flatten import flatten
+from ostinato.cep.nfa.build import MAX_STATES, build, group_name, too_many_states
+from ostinato.cep.nfa.flatten import TooManyStepsError, flatten
 from ostinato.cep.nfa.formula import Atom, GuardTooComplexError
 from ostinato.cep.nfa.identity import ByIdentity
 from ostinato.cep.nfa.ir import Automaton
@@ -55,13 +55,16 @@ class CompiledSet:
         return max(self.plan.widths, default=0)
 
 
-def compile_patterns(patterns: Sequence[CheckedPattern], draining: Collection[str] = ()) -> CompiledSet:
+def compile_patterns(
+    patterns: Sequence[CheckedPattern], draining: Collection[str] = (), *, max_states: int = MAX_STATES
+) -> CompiledSet:
     """Compile patterns that read the same stream.
 
     Args:
         patterns: what to compile.
         draining: names of patterns that no event begins any more; names of others do no harm. The partial matches that
             are restored go on to their end. What is stored of a pattern does not depend on whether it drains.
+        max_states: a pattern with more is refused; at most `MAX_STATES`.
 
     Raises:
         MalformedPatternError: a pattern passes all checks but is beyond what the automaton can hold.
@@ -69,6 +72,8 @@ def compile_patterns(patterns: Sequence[CheckedPattern], draining: Collection[st
     """
     if len({checked.stream for checked in patterns}) != 1:
         raise ValueError("patterns that are compiled together read one stream")
+    for checked in patterns:
+        automaton_of(checked, max_states=max_states)
     irs = [lowered(checked) for checked in patterns]
     layout = lay_out(irs)
     per_pattern: list[list[Typed]] = [[] for _ in patterns]
@@ -102,9 +107,16 @@ def compile_patterns(patterns: Sequence[CheckedPattern], draining: Collection[st
     )
 
 
-def automaton_of(checked: CheckedPattern) -> Automaton:
-    """A pattern's automaton alone, for those who want to look at it."""
-    return lowered(checked).automaton
+def automaton_of(checked: CheckedPattern, *, max_states: int = MAX_STATES) -> Automaton:
+    """A pattern's automaton alone, for those who want to look at it, or to know before that it can be compiled.
+
+    Raises:
+        MalformedPatternError: it is beyond what an automaton can hold, or has more states than that.
+    """
+    automaton = lowered(checked).automaton
+    if len(automaton.states) > max_states:
+        raise too_many_states(checked.pattern, max_states)
+    return automaton
 
 
 def schema_of(checked: CheckedPattern) -> Mapping[str, DataType]:
@@ -120,7 +132,7 @@ def _lower_pattern(checked: CheckedPattern) -> PatternIR:
     conditions |= {Atom("until", group_name(group)): expr for group, expr in checked.group_untils.items()}
     try:
         automaton = flatten(build(pattern), stages)
-    except GuardTooComplexError as error:
+    except (GuardTooComplexError, TooManyStepsError) as error:
         raise MalformedPatternError(
             Problem(f"pattern `{pattern.name}` is too entangled to compile: {error}", pattern.span)
         ) from error

@@ -17,9 +17,39 @@ from collections.abc import Iterator, Sequence
 from ostinato.cep.nfa.formula import Formula, conjunction, disjunction, terms
 from ostinato.cep.nfa.ir import FINAL, Action, Automaton, Edge, FlatState, Graph, Kind, Move, State, Step
 
+MAX_STEPS = 5_000
+"""Of one pattern. What can be skipped makes steps from each state to all behind it, and to find them takes time."""
+
+
+MAX_EFFORT = 1_000_000
+"""Moves along the graph in which ways are looked for: there may be very many that come to the same, and to follow so
+many takes about a second."""
+
+
+class TooManyStepsError(ValueError):
+    """There are more ways from state to state than an automaton may have."""
+
+
+class _Effort:
+    """How much more may be done for one pattern."""
+
+    def __init__(self) -> None:
+        self._left = MAX_EFFORT
+
+    def spend(self, moves: int) -> None:
+        self._left -= moves
+        if self._left < 0:
+            raise TooManyStepsError("what may be left out leaves too many ways through it")
+
 
 def flatten(graph: Graph, stages: Sequence[str]) -> Automaton:
-    """The automaton of a graph; `stages` are the stage names in the order of the text."""
+    """The automaton of a graph; `stages` are the stage names in the order of the text.
+
+    Raises TooManyStepsError.
+    """
+    effort = _Effort()
+    left = MAX_STEPS
+    completions: dict[int, Formula] = {}
     numbers: dict[int, int] = {id(graph.start): 0}
     order = [graph.start]
     flat: list[FlatState] = []
@@ -28,7 +58,10 @@ def flatten(graph: Graph, stages: Sequence[str]) -> Automaton:
         state = order[at]
         at += 1
         steps = []
-        for guard, source, edge in _reachable_edges(state):
+        for guard, source, edge in _reachable_edges(state, effort):
+            left -= 1
+            if left < 0:
+                raise TooManyStepsError(f"there are more than {MAX_STEPS:,} ways from state to state")
             if edge.target.kind is Kind.STOP:
                 steps.append(Step(Move.KILL, guard, -1))
                 continue
@@ -40,7 +73,9 @@ def flatten(graph: Graph, stages: Sequence[str]) -> Automaton:
                     order.append(edge.target)
                 target = numbers[id(edge.target)]
             if edge.action is Action.TAKE:
-                completes = _completion(edge.target)
+                if id(edge.target) not in completions:
+                    completions[id(edge.target)] = _completion(edge.target, effort)
+                completes = completions[id(edge.target)]
                 steps.append(Step(Move.TAKE, guard, target, source.stage, completes, edge.gap_ms))
             elif state is not graph.start:
                 # the start is always there: an event that begins nothing leaves no trace
@@ -51,10 +86,11 @@ def flatten(graph: Graph, stages: Sequence[str]) -> Automaton:
     return Automaton(tuple(flat), tuple(stages))
 
 
-def _reachable_edges(state: State) -> Iterator[tuple[Formula, State, Edge]]:
+def _reachable_edges(state: State, effort: _Effort) -> Iterator[tuple[Formula, State, Edge]]:
     """TAKE and IGNORE edges behind any number of PROCEED edges, with the conjunction of the guards on the way."""
     stack: list[tuple[State, Formula, tuple[int, ...]]] = [(state, True, (id(state),))]
     while stack:
+        effort.spend(len(stack[-1][2]))
         current, reached, path = stack.pop()
         for edge in current.edges:
             guard = conjunction([reached, edge.guard])
@@ -67,11 +103,12 @@ def _reachable_edges(state: State) -> Iterator[tuple[Formula, State, Edge]]:
                 stack.append((edge.target, guard, (*path, id(edge.target))))
 
 
-def _completion(state: State) -> Formula:
+def _completion(state: State, effort: _Effort) -> Formula:
     """Under which condition on the event just taken does the match end here as well?"""
     found: list[Formula] = []
     stack: list[tuple[State, Formula, tuple[int, ...]]] = [(state, True, (id(state),))]
     while stack:
+        effort.spend(len(stack[-1][2]))
         current, reached, path = stack.pop()
         for edge in current.edges:
             if edge.action is not Action.PROCEED:

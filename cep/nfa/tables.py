@@ -309,7 +309,7 @@ class _Tabulation:
             skip=SKIP_MODES[skip.mode],
             skip_stage=stage_numbers[skip.stage] if skip.stage is not None else -1,
             throw_on_miss=int(skip.throw_on_miss),
-            cap=pattern.cap.runs,
+            cap=min(pattern.cap.runs, NO_LIMIT),
             cap_drops=int(pattern.cap.policy is CapPolicy.DROP_OLDEST),
             word=self._layout.word_of_pattern[number],
             precise=int(pattern.reports_timeouts or any(state.pending for state in automaton.states)),

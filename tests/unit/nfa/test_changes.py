@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from ostinato.cep.batch import MAX_TIME, MIN_TIME, Batch
+from ostinato.cep.nfa.compile import lowered
 from ostinato.cep.nfa.header import Header, patterns_in, renamed, structure_of
 from ostinato.cep.nfa.operator import MatchOperator
 from ostinato.patterns.parser import parse_program
@@ -224,3 +227,27 @@ def test_names_that_cannot_be() -> None:
         renamed(state, {"nobody": "timed"})
     swapped = Header.decode(renamed(state, {"pair": "timed", "timed": "pair"}).header)
     assert [pattern.name for pattern in swapped.patterns] == ["timed", "pair"]
+
+
+def test_thousands_of_changes_leave_nothing_behind() -> None:
+    """Each change brings another version of one pattern, beside one that stays and one that drains."""
+    kept, stream = CHECKED["pair"], CHECKED["pair"].stream
+    operator = MatchOperator([kept])
+    blocks = []
+    for number in range(2_200):
+        version = replace(CHECKED["counted"], conditions=dict(CHECKED["counted"].conditions))
+        state = operator.snapshot(None)
+        names: dict[str, str | None] = {"counted": "counted@old", "counted@old": None}
+        names = {name: names[name] for name in patterns_in(state) if name in names}
+        drained = under("counted@old", version)
+        operator = MatchOperator([kept, version, drained], draining={"counted@old"})
+        operator.restore(HandedOver(renamed(state, names), range(KEY_GROUPS)))
+        time = 1_000 * number
+        operator.process(batch_of(stream, [{"k": "a", "ts": time, "v": 1 + number % 5, "w": "x"}]))
+        operator.advance(time)
+        if number in (200, 2_199):
+            gc.collect()
+            blocks.append((sys.getallocatedblocks(), len(lowered)))
+    (before, lowered_before), (after, lowered_after) = blocks
+    assert after < 1.01 * before
+    assert lowered_after <= lowered_before
