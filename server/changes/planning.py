@@ -218,7 +218,7 @@ class Draft:
         same = counts.structure == shape
         happens: Happens = change or ("same structure" if same else "changed structure")
         tree = self._tree(name)
-        draining = before.draining
+        draining = list(before.draining)
         fate: Fate = "none"
         within = tree.within_ms
         if before.state == "running":
@@ -236,14 +236,21 @@ class Draft:
                         "drained; drop them"
                     )
                 fate = "drained"
-                self.renamed[name] = engine_name(name, before.live, "draining")
-                draining = (*draining, before.live)
+                drains = engine_name(name, before.live, "draining")
+                if before.live in draining:
+                    self.dropped.append(drains)  # it has drained once before, and what was left then must give way
+                else:
+                    draining.append(before.live)
+                self.renamed[name] = drains
             else:
                 fate = "dropped"
                 self.dropped.append(name)
-        draining = tuple(number for number in draining if number != version or number == before.live)
+        if version in draining and fate != "kept":
+            # what it still has is its own again
+            self.renamed[engine_name(name, version, "draining")] = name
+            draining.remove(version)
         state = "running" if before.state == "failed" else before.state
-        self.patterns[name] = PatternDef(state, version, before.revision + 1, before.shadow, draining)
+        self.patterns[name] = PatternDef(state, version, before.revision + 1, before.shadow, tuple(draining))
         self.items.append(
             PlanItem(
                 "pattern",

@@ -6,7 +6,7 @@ same rows with the same numbers, whichever snapshot it goes on from.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -91,6 +91,8 @@ class Engine:
         """The last events, as they came."""
         self.unread = 0
         """Events of streams that no pattern read."""
+        self.rows: Counter[tuple[str, str]] = Counter()
+        """Events by stream and lane since this process began."""
         self.is_new = True
         """Has the pipeline been made anew since the last snapshot? Then the next one holds all."""
         self._find = find
@@ -212,11 +214,12 @@ class Engine:
                 self.pipeline.intakes[source].time.add_split(split, entry.time_ms)
         if not entry.rows:
             return
+        self.rows[entry.stream, entry.lane] += entry.rows
         self._remember(entry)
         if self.pipeline is None or source is None:
             self.unread += entry.rows
             return
-        chunk = Chunk.of(entry.data, split=split, source=entry.lane or entry.stream)
+        chunk = Chunk.of(entry.data, split=split, source=entry.stream)
         self.pipeline.step(ReadChunk(source, chunk, entry.time_ms))
 
     def _leave_out(self, names: set[str], entry: Entry) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import orjson
@@ -25,6 +27,13 @@ DEAD_LETTERS: Final = "dead-letters"
 """The stream of records that could not be used, in the journal as in the match log."""
 
 
+class _Letter(msgspec.Struct):
+    stream: str
+
+
+_letter = msgspec.json.Decoder(_Letter)
+
+
 class MatchOutlet:
     """See `ostinato.cep.runtime.job.Outlet`. Rows are numbered from 1 on, in the order in which they come.
 
@@ -40,6 +49,10 @@ class MatchOutlet:
         """Of the journal record that is being dealt with."""
         self.at_ms = 0
         """When that record was written."""
+        self.late: Counter[str] = Counter()
+        """Late events by stream, also those that the log had already."""
+        self.dead_letters: Counter[str] = Counter()
+        """By stream, likewise."""
         self._log = log
         self._written = written
         self._makers: Sequence[Maker] = ()
@@ -54,6 +67,8 @@ class MatchOutlet:
         count = len(batch)
         if not count:
             return
+        if batch.stream.endswith(LATE):
+            self.late[batch.stream.removesuffix(LATE)] += count
         first, self.seq = self.seq, self.seq + count
         skipped = max(0, min(count, self._log.next_seq - first))
         if skipped == count:
@@ -90,6 +105,8 @@ class MatchOutlet:
 
     def keep(self, letters: Sequence[bytes]) -> None:
         """Dead letters, a JSON object each."""
+        for letter in letters:
+            self.dead_letters[_letter.decode(letter).stream] += 1
         first, self.seq = self.seq, self.seq + len(letters)
         rest = list(letters[max(0, self._log.next_seq - first) :])
         if rest:

@@ -71,23 +71,24 @@ def _status(worker: Worker, _: Mapping[str, Any]) -> dict[str, Any]:
         for name, numbers in statistics.patterns.items()
         if name in engine.runnable.checked
     }
-    found["streams"] = _streams(pipeline, place.lanes)
+    found["streams"] = _streams(worker, pipeline)
     found["busy_seconds"] = {name: round(meter.seconds, 6) for name, meter in pipeline.busy.items()}
     found["state_bytes"] = sum(matcher.bytes_in_use for matcher in pipeline.matchers.values())
     return found
 
 
-def _streams(pipeline: Pipeline, lanes: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+def _streams(worker: Worker, pipeline: Pipeline) -> dict[str, Any]:
     """Of each stream that is read: how far time has come, and what each lane says of it. Epoch ms; None: nothing."""
+    engine = worker.engine
     found = {}
     for intake in pipeline.intakes:
         name, generator = intake.stream.name, intake.time
         matcher = pipeline.matchers.get(name)
         own = {}
-        for lane, split in lanes.get(name, {}).items():
+        for lane, split in engine.place.lanes.get(name, {}).items():
             state = generator.split(split)
             if state is not None:
-                own[lane] = {"max_time": _time(state[0]), "idle": state[1]}
+                own[lane] = {"max_time": _time(state[0]), "idle": state[1], "rows": engine.rows[name, lane]}
         found[name] = {
             "watermark": _time(generator.watermark),
             "delay_ms": generator.policy.delay_ms,
@@ -95,6 +96,9 @@ def _streams(pipeline: Pipeline, lanes: Mapping[str, Mapping[str, int]]) -> dict
             "mode": generator.policy.mode,
             "waiting": matcher.waiting if matcher is not None else 0,
             "keys": matcher.keys_known if matcher is not None else 0,
+            "rows": sum(count for (stream, _), count in engine.rows.items() if stream == name),
+            "late": engine.outlet.late[name],
+            "dead_letters": engine.outlet.dead_letters[name],
             "lanes": own,
         }
     return found
@@ -116,7 +120,7 @@ def _why(worker: Worker, arguments: Mapping[str, Any]) -> dict[str, Any]:
     explanation = explain_key(operator, name, key, recent)
     pipeline = worker.engine.pipeline
     assert pipeline is not None
-    times = _streams(pipeline, worker.engine.place.lanes)
+    times = _streams(worker, pipeline)
     return {"explanation": explanation, "streams": times, "stream": stream}
 
 
