@@ -23,7 +23,7 @@ from ostinato.server.delivery.errors import RefusedError, RetryError
 from ostinato.server.delivery.settings import KafkaOutput, OutputContext, connection_of
 from ostinato.server.matches import Match
 
-_ANSWER_SECONDS: Final = 60.0
+_LEAST_SECONDS: Final = 5.0
 _ROWS: Final = 1_000
 _BYTES: Final = 4 << 20
 
@@ -46,6 +46,8 @@ class KafkaTopic:
         self._place = f"topic {settings.topic} at {connection.servers}"
         compression = None if settings.compression_type == "none" else settings.compression_type
         self._settings = ProducerSettings(connection, compression)
+        # aiokafka tries some requests for ever while no broker answers
+        self._seconds = max(_LEAST_SECONDS, 1.5 * connection.request_timeout_ms / 1000)
         self._producer: TransactionalProducer | None = None
 
     async def open(self) -> int | None:
@@ -53,12 +55,12 @@ class KafkaTopic:
         await self.close()
         producer = TransactionalProducer(self._settings, self.id, self.id)
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(self._seconds):
                 await producer.start()
                 self._producer = producer
                 return await self._committed()
         except TimeoutError:
-            raise RetryError(f"{self._place}: no answer within {_ANSWER_SECONDS:g} s") from None
+            raise RetryError(f"{self._place}: no answer within {self._seconds:g} s") from None
         except ConnectorError as error:
             raise RetryError(str(error)) from error
 
@@ -71,11 +73,11 @@ class KafkaTopic:
         assert self._producer is not None
         records = [self._record(match) for match in matches]
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(self._seconds):
                 await self._producer.send(records)
                 await self._producer.commit({(self._topic, 0): (cursor, self._server)})
         except TimeoutError:
-            raise RetryError(f"{self._place}: not committed within {_ANSWER_SECONDS:g} s") from None
+            raise RetryError(f"{self._place}: not committed within {self._seconds:g} s") from None
         except TooLargeError as error:
             raise RefusedError(str(error), is_one=True) from error
         except FencedProducerError as error:

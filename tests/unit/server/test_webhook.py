@@ -260,7 +260,7 @@ def test_pause_resume_change_and_remove(tmp_path: Path) -> None:
             last = append(tmp_path, 2)
             output.deliveries.grown(last)
             await asyncio.sleep(0.05)
-            assert output.status.state == "paused"
+            assert str(output.status.state) == "paused"
             assert target.seqs == [1, 2]
             output.deliveries.resume("out")
             await output.done(last)
