@@ -104,7 +104,6 @@ STEPS: Final[Mapping[str, Step]] = {
     "txn.revoked": Step(WORKER, "partitions are about to be given up; what was begun is committed"),
     # the journal of a server
     "journal.append": Step(SUPERVISOR, "a group of appends is taken; nothing of it is written"),
-    "journal.written": Step(SUPERVISOR, "the group is written; it need not be durable"),
     "journal.synced": Step(SUPERVISOR, "the group is durable; nobody has been told"),
     "journal.rolled": Step(SUPERVISOR, "another segment is begun; the index of the one before is not written"),
     "journal.cut": Step(SUPERVISOR, "a torn tail is found; it is about to be cut"),

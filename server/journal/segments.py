@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ostinato.server.journal.errors import JournalDamagedError
 from ostinato.server.journal.format import (
@@ -26,6 +27,9 @@ from ostinato.server.journal.format import (
 )
 from ostinato.server.journal.index import INDEX, NEW, SegmentIndex, index_path, read_index
 from ostinato.state.steps import reached
+
+_NO_SUCH_CALL: Final = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+"""What old kernels and some file systems say to a write that is to be durable."""
 
 
 @dataclass(slots=True)
@@ -98,6 +102,28 @@ def write_at(fd: int, data: bytes, offset: int) -> None:
         written = os.pwrite(fd, view, offset)
         view = view[written:]
         offset += written
+
+
+def write_durably(fd: int, data: bytes, offset: int) -> None:
+    """Write all of it, and return when it is on the disk.
+
+    Where there is such a thing, one call of the system does both: a thread that comes back from one has to wait until a
+    busy event loop lets go of the interpreter, which may take longer than the disk.
+    """
+    flag = getattr(os, "RWF_DSYNC", None)
+    view = memoryview(data)
+    while view and flag is not None:
+        try:
+            written = os.pwritev(fd, [view], offset, flag)
+        except OSError as error:
+            if error.errno not in _NO_SUCH_CALL:
+                raise
+            break
+        view = view[written:]
+        offset += written
+    if view:
+        write_at(fd, bytes(view), offset)
+        os.fdatasync(fd)
 
 
 def sync_folder(folder: Path) -> None:

@@ -40,7 +40,7 @@ from ostinato.server.journal.format import (
 from ostinato.server.journal.index import SegmentIndex, index_path, read_index
 from ostinato.server.journal.keys import KeyTable, Known, add_packed, digest_of
 from ostinato.server.journal.options import JournalOptions
-from ostinato.server.journal.segments import Segment, begin_segment, find_segments, index_of, sync_folder, write_at
+from ostinato.server.journal.segments import Segment, begin_segment, find_segments, index_of, sync_folder, write_durably
 from ostinato.state.steps import reached
 
 logger = logging.getLogger(__name__)
@@ -437,9 +437,7 @@ class Journal:
         offset = self._header_bytes + self._durable - self._index.base
         began = time.perf_counter()
         try:
-            write_at(self._fd, b"".join(pieces), offset)
-            reached("journal.written")
-            os.fdatasync(self._fd)
+            write_durably(self._fd, b"".join(pieces), offset)
         except OSError as error:
             self._cut_back(offset, error)
         took = time.perf_counter() - began

@@ -119,8 +119,8 @@ def everything(journal: Journal) -> list[Entry]:
     "fault",
     [
         "journal.append:40=kill",
-        "journal.written:1=kill",
-        "journal.written:60=kill",
+        "journal.append:1=kill",
+        "journal.synced:1=kill",
         "journal.synced:50=kill",
         "journal.rolled:1=kill",
         "journal.rolled:4=kill",

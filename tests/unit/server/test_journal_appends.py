@@ -29,24 +29,25 @@ from ostinato.server.journal import (
     JournalReader,
     JournalTrimmedError,
 )
+from ostinato.server.journal.segments import write_durably
 
+WRITE = "ostinato.server.journal.writer.write_durably"
 LINE = b'{"n":1}\n'
 
 
 class Gate:
-    """Holds the journal's fsync back, so that a test decides what a group is."""
+    """Holds the journal's writes back, so that a test decides what a group is."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._open = threading.Event()
         self.waiting = threading.Event()
-        real = os.fdatasync
 
-        def fdatasync(fd: int) -> None:
+        def write(fd: int, data: bytes, offset: int) -> None:
             self.waiting.set()
             assert self._open.wait(10)
-            real(fd)
+            write_durably(fd, data, offset)
 
-        monkeypatch.setattr(os, "fdatasync", fdatasync)
+        monkeypatch.setattr(WRITE, write)
 
     def hold_with(self, journal: Journal) -> Future[Appended]:
         """An append that is on its way to the disk until `release`."""
@@ -373,7 +374,7 @@ def test_a_disk_that_fails_ends_the_journal_and_nobody_waits(tmp_path: Path, mon
     journal = Journal(tmp_path)
     journal.append("s", LINE, 1).result()
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fdatasync", _raising(errno.EIO))
+        patch.setattr(WRITE, _raising(errno.EIO))
         first = journal.append("s", LINE, 1, key=b"one")
         with pytest.raises(JournalFailedError, match="start the server again"):
             first.result(10)
@@ -385,11 +386,33 @@ def test_a_disk_that_fails_ends_the_journal_and_nobody_waits(tmp_path: Path, mon
         assert journal.append("s", LINE, 1).result()
 
 
-def _raising(number: int) -> Callable[[int], None]:
-    def fail(fd: int) -> None:
+def _raising(number: int) -> Callable[..., None]:
+    def fail(*arguments: object) -> None:
         raise OSError(number, os.strerror(number))
 
     return fail
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, None])
+def test_where_writes_cannot_be_durable_by_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int | None
+) -> None:
+    synced: list[int] = []
+    real = os.fdatasync
+
+    def fdatasync(fd: int) -> None:
+        synced.append(fd)
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    if number is None:
+        monkeypatch.delattr(os, "RWF_DSYNC", raising=False)
+    else:
+        monkeypatch.setattr(os, "pwritev", _raising(number))
+    with Journal(tmp_path) as journal:
+        journal.append("s", LINE, 1).result()
+        assert len(synced) == 1
+        assert len(everything(tmp_path, journal.durable)) == 1
 
 
 def test_a_reader_follows_the_writer_across_segments(tmp_path: Path) -> None:
