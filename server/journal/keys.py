@@ -12,6 +12,8 @@ DIGEST_BYTES: Final = 16
 _HELD: Final = struct.Struct("<qqII")
 _STORED: Final = struct.Struct("<16sqqqII")
 STORED_BYTES: Final = _STORED.size
+_TAIL: Final = STORED_BYTES - _HELD.size
+"""Where in a stored key that begins which is held: behind its digest and its time."""
 
 
 def digest_of(stream: str, key: bytes) -> bytes:
@@ -55,6 +57,25 @@ class KeyTable:
         if digests:
             self._order.append((time_ms, tuple(digests)))
 
+    def load(self, packed: bytes) -> None:
+        """Add what `pack_keys` made. Times must not go back."""
+        held, began = self._held, b""
+        digests: list[bytes] = []
+        for at in range(0, len(packed), STORED_BYTES):
+            time_ms = packed[at + DIGEST_BYTES : at + _TAIL]
+            if time_ms != began:
+                self._note(began, digests)
+                began, digests = time_ms, []
+            digest = packed[at : at + DIGEST_BYTES]
+            # what is stored ends as what is held
+            held[digest] = packed[at + _TAIL : at + STORED_BYTES]
+            digests.append(digest)
+        self._note(began, digests)
+
+    def _note(self, time_ms: bytes, digests: list[bytes]) -> None:
+        if digests:
+            self._order.append((int.from_bytes(time_ms, "little", signed=True), tuple(digests)))
+
     def forget(self, now_ms: int) -> None:
         """Forget what is older than the window, and the oldest where there are too many."""
         bound = now_ms - self._window_ms
@@ -70,9 +91,3 @@ class KeyTable:
 def pack_keys(time_ms: int, position: int, next_: int, keys: Iterable[tuple[bytes, int, int]]) -> bytes:
     """Keys of one record for an index."""
     return b"".join(_STORED.pack(digest, time_ms, position, next_, rows, crc) for digest, rows, crc in keys)
-
-
-def add_packed(table: KeyTable, packed: bytes) -> None:
-    """Add what `pack_keys` made."""
-    for digest, time_ms, position, next_, rows, crc in _STORED.iter_unpack(packed):
-        table.add(time_ms, position, next_, ((digest, rows, crc),))

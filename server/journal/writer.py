@@ -38,7 +38,7 @@ from ostinato.server.journal.format import (
     segment_name,
 )
 from ostinato.server.journal.index import SegmentIndex, index_path, read_index
-from ostinato.server.journal.keys import KeyTable, Known, add_packed, digest_of
+from ostinato.server.journal.keys import KeyTable, Known, digest_of
 from ostinato.server.journal.options import JournalOptions
 from ostinato.server.journal.segments import Segment, begin_segment, find_segments, index_of, sync_folder, write_durably
 from ostinato.state.steps import reached
@@ -242,7 +242,7 @@ class Journal:
         self._places: dict[Lane, Mapping[str, Any]] = dict(found.index.places)
         self._keys = KeyTable(self.options.key_window_ms, self.options.max_keys)
         for packed in found.packed_keys:
-            add_packed(self._keys, packed)
+            self._keys.load(packed)
         self._keys.forget(self._clock())
 
     def _say(self, text: str) -> None:
