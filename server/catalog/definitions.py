@@ -56,6 +56,13 @@ class ParamDef(msgspec.Struct, frozen=True):
     at_ms: int
 
 
+class Draining(msgspec.Struct, frozen=True):
+    """An old version whose partial matches go on to their end: as it was, with the values that parameters had."""
+
+    version: int
+    engine_text: str
+
+
 class PatternDef(msgspec.Struct, frozen=True):
     """A pattern that is there, running or not.
 
@@ -64,7 +71,7 @@ class PatternDef(msgspec.Struct, frozen=True):
         live: the version that counts.
         revision: counts what was done to it; its ETag.
         shadow: the version that runs beside it.
-        draining: older versions whose partial matches go on to their end.
+        draining: what it was before, as far as that has partial matches left.
         error: why it failed.
     """
 
@@ -72,7 +79,13 @@ class PatternDef(msgspec.Struct, frozen=True):
     live: int
     revision: int
     shadow: int | None = None
-    draining: tuple[int, ...] = ()
+    draining: tuple[Draining, ...] = ()
+
+    @property
+    def drains(self) -> tuple[int, ...]:
+        """The versions that drain."""
+        return tuple(each.version for each in self.draining)
+
     error: str = ""
 
 

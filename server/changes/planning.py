@@ -5,18 +5,18 @@ Nothing here does anything. `Draft` gathers a change; `Draft.finish` says what w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
 from ostinato.patterns import ast
 from ostinato.patterns.errors import PatternError
-from ostinato.patterns.resolve import literal_of
-from ostinato.patterns.typecheck import CheckedPattern
-from ostinato.server.catalog.definitions import Body, Definitions, ParamDef, PatternDef, StreamDef, Version
+from ostinato.patterns.parser import parse_program
+from ostinato.patterns.printer import print_pattern
+from ostinato.patterns.resolve import literal_of, substitute
+from ostinato.server.catalog.definitions import Body, Definitions, Draining, ParamDef, PatternDef, StreamDef, Version
 from ostinato.server.changes.model import Author, Fate, Happens, Old, PlanItem
-from ostinato.server.changes.shapes import structure
 from ostinato.server.changes.texts import PatternText, alone, columns, param_in, stream_in
 from ostinato.server.failures import ConflictError, NotThereError, RefusedError
 from ostinato.server.live.generation import Generation, Member, engine_name
@@ -32,6 +32,7 @@ class Draft:
         find: a version by pattern and number; the caller knows that it is there.
         last_version: the number of a pattern's last version, 0 where there has been none.
         author, now_ms: who makes it, and when.
+        shape: of a pattern's text under some values of parameters, what decides whether partial matches can go on.
     """
 
     body: Body
@@ -39,8 +40,8 @@ class Draft:
     last_version: Mapping[str, int]
     author: Author
     now_ms: int
+    shape: Callable[[Draft, str, Mapping[str, ParamDef]], str]
     max_patterns: int = 1 << 30
-    max_states: int | None = None
     items: list[PlanItem] = field(default_factory=list)
     versions: list[Version] = field(default_factory=list)
     streams: dict[str, StreamDef] = field(init=False)
@@ -154,7 +155,7 @@ class Draft:
 
     # Patterns
 
-    def put_pattern(self, text: PatternText, old: Old, checked: CheckedPattern) -> None:
+    def put_pattern(self, text: PatternText, old: Old) -> None:
         """A pattern as a file has it: a new version where it differs from the one that counts."""
         name = text.tree.name
         before = self.patterns.get(name)
@@ -167,7 +168,7 @@ class Draft:
                         before, state="running", revision=before.revision + 1, error=""
                     )
                     change = "resumed"
-                elif self._params_change(checked):
+                elif self._params_change(counts.engine_text):
                     change = "parameters only"
                 kept: Fate = "kept" if change == "parameters only" else "none"
                 self.items.append(PlanItem("pattern", name, change, before.live, before.live, kept))
@@ -175,7 +176,7 @@ class Draft:
         if before is None and len(self.patterns) >= self.max_patterns:
             raise RefusedError(f"{self.max_patterns} patterns run, which is the limit (limits.patterns)")
         version = self.last_version.get(name, 0) + 1
-        shape = structure(checked)
+        shape = self.shape(self, text.engine_text, self.params)
         self.versions.append(
             Version(
                 name,
@@ -193,7 +194,7 @@ class Draft:
             self.patterns[name] = PatternDef("running", version, 1)
             self.items.append(PlanItem("pattern", name, "new", version))
             return
-        self._replace(name, before, version, shape, old)
+        self._replace(name, before, version, old)
 
     def roll_back(self, name: str, version: int | None, old: Old) -> None:
         """An older version counts again; None: the one before."""
@@ -208,19 +209,18 @@ class Draft:
         if version == before.live:
             self.items.append(PlanItem("pattern", name, "unchanged", version, version))
             return
-        self._replace(name, before, version, self.find[name, version].structure, old, "rolled back")
+        self._replace(name, before, version, old, "rolled back")
 
-    def _replace(
-        self, name: str, before: PatternDef, version: int, shape: str, old: Old, change: Happens | None = None
-    ) -> None:
-        """Let another version count; decide what becomes of the partial matches of the one that did."""
-        counts = self.find[name, before.live]
-        same = counts.structure == shape
+    def _replace(self, name: str, before: PatternDef, version: int, old: Old, change: Happens | None = None) -> None:
+        """Let another version count, or the same under other values of parameters; decide what becomes of the partial
+        matches of the one that did."""
+        held = self.find[name, before.live].engine_text
+        shape = self.shape(self, held, self.body.definitions.params)
+        same = shape == self.shape(self, self._engine_text(name, version), self.params)
         happens: Happens = change or ("same structure" if same else "changed structure")
-        tree = self._tree(name)
+        within = self._tree_of(held).within_ms
         draining = list(before.draining)
         fate: Fate = "none"
-        within = tree.within_ms
         if before.state == "running":
             if old == "keep" and not same:
                 raise ConflictError(
@@ -237,18 +237,19 @@ class Draft:
                     )
                 fate = "drained"
                 drains = engine_name(name, before.live, "draining")
-                if before.live in draining:
+                if before.live in before.drains:
                     self.dropped.append(drains)  # it has drained once before, and what was left then must give way
-                else:
-                    draining.append(before.live)
+                    draining = [each for each in draining if each.version != before.live]
+                draining.append(Draining(before.live, self._frozen(held)))
                 self.renamed[name] = drains
             else:
                 fate = "dropped"
                 self.dropped.append(name)
-        if version in draining and fate != "kept":
+        again = next((each for each in before.draining if each.version == version), None)
+        if again is not None and version != before.live and fate != "kept":
             # what it still has is its own again
             self.renamed[engine_name(name, version, "draining")] = name
-            draining.remove(version)
+            draining.remove(again)
         state = "running" if before.state == "failed" else before.state
         self.patterns[name] = PatternDef(state, version, before.revision + 1, before.shadow, tuple(draining))
         self.items.append(
@@ -301,12 +302,12 @@ class Draft:
         self.patterns[name] = PatternDef("failed", before.live, before.revision + 1, before.shadow, error=error)
         self.items.append(PlanItem("pattern", name, "failed", before.live, before.live, "dropped", detail=error))
 
-    def put_shadow(self, text: PatternText, checked: CheckedPattern) -> None:
+    def put_shadow(self, text: PatternText) -> None:
         """A version runs beside the one that counts."""
         name = text.tree.name
         before = self.pattern(name)
         version = self.last_version.get(name, 0) + 1
-        shape = structure(checked)
+        shape = self.shape(self, text.engine_text, self.params)
         self.versions.append(
             Version(
                 name,
@@ -335,11 +336,12 @@ class Draft:
     def forget_drained(self, empty: set[str]) -> None:
         """Versions that drain and have no partial match left; `empty`: engine names."""
         for name, pattern in list(self.patterns.items()):
-            left = tuple(v for v in pattern.draining if engine_name(name, v, "draining") not in empty)
+            left = tuple(d for d in pattern.draining if engine_name(name, d.version, "draining") not in empty)
             if left != pattern.draining:
                 self.patterns[name] = msgspec.structs.replace(pattern, draining=left)
-                for version in set(pattern.draining) - set(left):
-                    self.items.append(PlanItem("pattern", name, "drained", pattern.live, version))
+                for drained in pattern.draining:
+                    if drained not in left:
+                        self.items.append(PlanItem("pattern", name, "drained", pattern.live, drained.version))
 
     def pattern(self, name: str) -> PatternDef:
         """Raises NotThereError."""
@@ -358,6 +360,7 @@ class Draft:
 
     def finish(self, checker: Checker) -> tuple[Body, Runnable]:
         """What will be declared, and what will run. Raises PatternError where it does not fit together."""
+        self._follow_params()
         body = self._body()
         try:
             runnable = checker.check(body.generation)
@@ -367,6 +370,20 @@ class Draft:
             body = self._body()
             runnable = checker.check(body.generation)
         return body, runnable
+
+    def _follow_params(self) -> None:
+        """The number of repetitions may be a parameter: then a value changes the structure of patterns that stay."""
+        before = self.body.definitions
+        for name, pattern in list(self.patterns.items()):
+            held = before.patterns.get(name)
+            if held is None or pattern.state != "running" or (held.live, held.state) != (pattern.live, "running"):
+                continue
+            text = self._engine_text(name, pattern.live)
+            if not self._params_change(text):
+                continue
+            if self.shape(self, text, before.params) != self.shape(self, text, self.params):
+                self.items = [each for each in self.items if (each.kind, each.name) != ("pattern", name)]
+                self._replace(name, pattern, pattern.live, "auto")
 
     def _drop_draining(self, checker: Checker) -> bool:
         """An old version may not fit what the change makes of the streams; then it cannot go on. Is that it?"""
@@ -394,7 +411,7 @@ class Draft:
         for name, pattern in self.patterns.items():
             if pattern.state == "running":
                 members.append(Member(name, pattern.live, "live", self._engine_text(name, pattern.live)))
-            others += [Member(name, v, "draining", self._engine_text(name, v)) for v in pattern.draining]
+            others += [Member(name, each.version, "draining", each.engine_text) for each in pattern.draining]
             if pattern.shadow is not None:
                 others.append(Member(name, pattern.shadow, "shadow", self._engine_text(name, pattern.shadow)))
         generation = Generation(
@@ -411,13 +428,19 @@ class Draft:
         own = next((each for each in self.versions if (each.pattern, each.version) == (name, version)), None)
         return (own or self.find[name, version]).engine_text
 
+    def _frozen(self, engine_text: str) -> str:
+        """A pattern's text with the values that parameters have had until now."""
+        values = {name: _literal(param) for name, param in self.body.definitions.params.items()}
+        return print_pattern(substitute(self._tree_of(engine_text), values, []))
+
     def _tree(self, name: str) -> ast.Pattern:
-        from ostinato.patterns.parser import parse_program
+        return self._tree_of(self._engine_text(name, self.patterns[name].live))
 
-        return parse_program(self._engine_text(name, self.patterns[name].live)).patterns[0]
+    @staticmethod
+    def _tree_of(engine_text: str) -> ast.Pattern:
+        return parse_program(engine_text).patterns[0]
 
-    def _params_change(self, checked: CheckedPattern) -> bool:
-        text = self.find[checked.pattern.name, self.patterns[checked.pattern.name].live].engine_text
+    def _params_change(self, text: str) -> bool:
         before = self.body.definitions.params
         return any(
             f"${name}" in text and (name not in before or value_of(before[name]) != value_of(param))
@@ -431,6 +454,10 @@ def declaration_of(param: ParamDef) -> str:
         return param.text
     declared = param_in(param.text)
     return alone(ast.ParamDecl(declared.name, literal_of(param.value, declared.value.type)))
+
+
+def _literal(param: ParamDef) -> ast.Literal:
+    return param_in(declaration_of(param)).value
 
 
 def value_of(param: ParamDef) -> str:

@@ -24,14 +24,23 @@ from typing import Final, TypeAlias
 import msgspec
 
 from ostinato.patterns import ast
-from ostinato.patterns.errors import PatternError
+from ostinato.patterns.errors import MalformedPatternError, PatternError
+from ostinato.patterns.parser import parse_program
 from ostinato.patterns.program_check import ProgramProblems, order_of_patterns
-from ostinato.patterns.resolve import literal_of
 from ostinato.patterns.schema import stream_problems
-from ostinato.patterns.typecheck import CheckedPattern, check_pattern
-from ostinato.server.catalog.definitions import Body, Change, DefinitionTables, Exclusion, PatternDef, Version
+from ostinato.patterns.typecheck import check_pattern
+from ostinato.server.catalog.definitions import (
+    Body,
+    Change,
+    DefinitionTables,
+    Exclusion,
+    ParamDef,
+    PatternDef,
+    Version,
+)
 from ostinato.server.changes.model import Author, ChangeResult, Old
-from ostinato.server.changes.planning import Draft
+from ostinato.server.changes.planning import Draft, declaration_of
+from ostinato.server.changes.shapes import structure
 from ostinato.server.changes.texts import Texts, param_in, stream_in, take_apart
 from ostinato.server.failures import ConflictError, NotThereError, RefusedError, ServiceError
 from ostinato.server.journal import Journal
@@ -212,12 +221,12 @@ class Changes:
                 draft.declare_stream(declared, own)
             for param, own in texts.params.values():
                 draft.declare_param(param, own)
-            checked = self._check(draft, texts, text, filename)
-            for name, pattern in texts.patterns.items():
+            self._check(draft, texts, text, filename)
+            for pattern in texts.patterns.values():
                 if shadow:
-                    draft.put_shadow(pattern, checked[name])
+                    draft.put_shadow(pattern)
                 else:
-                    draft.put_pattern(pattern, old, checked[name])
+                    draft.put_pattern(pattern, old)
 
         what = f"apply {filename}" if not shadow else f"shadow of {filename}"
         return await self._change(what, plan, author, dry_run=dry_run, check=_of_pattern(only or "", check))
@@ -316,7 +325,7 @@ class Changes:
         draining = {
             engine_name(name, version, "draining")
             for name, pattern in self.body.definitions.patterns.items()
-            for version in pattern.draining
+            for version in pattern.drains
         }
         if not draining:
             return set()
@@ -399,33 +408,45 @@ class Changes:
             _LastVersions(self._tables),
             author,
             self._now_ms(),
+            self._shape,
             self._max_patterns,
-            self._max_states,
         )
 
-    def _check(self, draft: Draft, texts: Texts, text: str, filename: str) -> dict[str, CheckedPattern]:
-        """The file's patterns, checked in its own words, so that errors have their places in it."""
-        streams: dict[str, ast.Stream] = {name: stream_in(held.text) for name, held in draft.streams.items()}
-        for name, (stream, _) in texts.streams.items():
-            streams[name] = stream
+    def _shape(self, draft: Draft, text: str, params: Mapping[str, ParamDef]) -> str:
+        """What decides whether partial matches can go on; "" where the text does not fit the streams any more."""
+        tree = parse_program(text).patterns[0]
+        source = self._streams(draft).get(tree.on)
+        if source is None:
+            return ""
+        try:
+            return structure(check_pattern(tree, source, _literals(params)), self._max_states)
+        except MalformedPatternError:
+            raise
+        except PatternError:
+            return ""
+
+    def _streams(self, draft: Draft) -> dict[str, ast.Stream]:
+        """All streams that a pattern may read, by name: declared ones, and what patterns emit now."""
+        streams = {name: stream_in(held.text) for name, held in draft.streams.items()}
         for checked in self._runnable.checked.values():
             streams.setdefault(checked.output_stream.name, checked.output_stream)
             if checked.timeouts_stream is not None:
                 streams.setdefault(checked.timeouts_stream.name, checked.timeouts_stream)
-        params: dict[str, ast.Literal] = {}
-        for name, held in draft.params.items():
-            declared = param_in(held.text).value
-            params[name] = declared if held.value is None else literal_of(held.value, declared.type)
+        return streams
+
+    def _check(self, draft: Draft, texts: Texts, text: str, filename: str) -> None:
+        """Check the file's patterns in its own words, so that errors have their places in it."""
+        streams = self._streams(draft)
+        params = _literals(draft.params)
         program = ast.Program(tuple(each.tree for each in texts.patterns.values()))
         found = ProgramProblems(program)
-        made: dict[str, CheckedPattern] = {}
         for tree in order_of_patterns(program, found):
             source = streams.get(tree.on)
             if source is None:
                 found.unknown_source(tree, streams)
                 continue
             try:
-                checked = made[tree.name] = check_pattern(tree, source, params)
+                checked = check_pattern(tree, source, params)
             except PatternError as error:
                 found.problems += error.problems
                 continue
@@ -434,7 +455,6 @@ class Changes:
                     streams[emitted.name] = emitted
         if found.problems:
             raise PatternError(found.problems, source=text, filename=filename)
-        return made
 
     async def _failed(self, failed: Failed) -> None:
         """A pattern could not go on: from that record on it is left out, and it is known as failed."""
@@ -474,6 +494,11 @@ class Changes:
             return self._versions[name, version]
         except KeyError:
             raise NotThereError(f"pattern `{name}` has no version {version}") from None
+
+
+def _literals(params: Mapping[str, ParamDef]) -> dict[str, ast.Literal]:
+    """The values that hold."""
+    return {name: param_in(declaration_of(held)).value for name, held in params.items()}
 
 
 def _of_pattern(name: str, check: Check) -> Callable[[Draft], None]:

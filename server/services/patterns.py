@@ -240,7 +240,7 @@ class Patterns:
         own = numbers.get(name, {})
         used = [param for param in body.definitions.params if f"${param}" in version.engine_text]
         draining = [
-            self._version_info(self._changes.version(name, number), numbers, "draining") for number in held.draining
+            self._version_info(self._changes.version(name, number), numbers, "draining") for number in held.drains
         ]
         shadow = None
         if held.shadow is not None:
@@ -316,7 +316,7 @@ def _role(held: PatternDef | None, version: int) -> schemas.VersionRole:
         return "live" if held.state == "running" else "paused"
     if held.shadow == version:
         return "shadow"
-    return "draining" if version in held.draining else "past"
+    return "draining" if version in held.drains else "past"
 
 
 def _change(before: Version, after: Version) -> schemas.Action:
