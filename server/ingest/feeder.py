@@ -151,29 +151,35 @@ class Feeder(ABC):
             raise Stopped
 
     def _refuse(self, bad: Sequence[BadRecord]) -> None:
+        """Tell of records that cannot be used. Raises what `_append` raises."""
         if bad:
-            self._dead_letters(self.stream.name, bad)
+            self._insist(lambda: self._dead_letters(self.stream.name, bad))
             self._bad += len(bad)
 
     def _append(self, lane: str, data: bytes, rows: int, place: Mapping[str, Any]) -> None:
         """Append, and wait until it is durable. What comes behind must not be appended before: its place would say that
         this was there. Raises Stopped, JournalClosedError, JournalFailedError."""
-        while True:
-            self._check_stop()
-            try:
-                self._journal.append(
-                    self.stream.name, data, rows, lane=lane, place=place, wait=_JOURNAL_WAIT_S
-                ).result()
-            except JournalBusyError:
-                continue  # that is waiting as well
-            except JournalFullError as error:
-                self._note(error)
-                self._wait()
-                continue
-            break
+        name = self.stream.name
+        self._insist(
+            lambda: self._journal.append(name, data, rows, lane=lane, place=place, wait=_JOURNAL_WAIT_S).result()
+        )
         self._rows += rows
         self._error = None
         self._pause_s = _FIRST_PAUSE_S
+
+    def _insist(self, append: Callable[[], object]) -> None:
+        """Do this until the journal has room for it."""
+        while True:
+            self._check_stop()
+            try:
+                append()
+            except JournalBusyError:
+                continue  # that has waited already
+            except JournalFullError as error:
+                self._note(error)
+                self._wait()
+            else:
+                return
 
     def _places(self, kind: str) -> dict[str, Mapping[str, Any]]:
         """Where the stream's lanes of a kind stand."""

@@ -16,7 +16,7 @@ from ostinato.patterns.parser import parse_program
 from ostinato.server.ingest.feeder import Feeder
 from ostinato.server.ingest.file_feeder import FileFeeder
 from ostinato.server.ingest.gate import decoder_of
-from ostinato.server.journal import Entry, Journal, JournalFullError, JournalReader
+from ostinato.server.journal import Entry, Journal, JournalBusyError, JournalFullError, JournalReader
 
 COLUMNS = "user string key, ts timestamp(ms) time, n bigint"
 
@@ -197,6 +197,27 @@ def test_a_full_disk_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         feeder = run(stream(path), journal)
         assert feeder.status().failures == 2
         assert lines(journal) == [line(number).encode() for number in range(100)]
+
+
+def test_dead_letters_that_find_no_room_are_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text(line(0) + "{}\n" + line(1))
+    letters: list[BadRecord] = []
+    failures: list[Exception] = [JournalFullError("no room"), JournalBusyError("too much"), OSError("gone")]
+
+    def tell(stream: str, bad: Sequence[BadRecord]) -> None:
+        if failures:
+            raise failures.pop()
+        letters.extend(bad)
+
+    with Journal(tmp_path / "journal") as journal:
+        feeder = FileFeeder(stream(path), journal, tell)
+        feeder.start()
+        until(lambda: feeder.status().state == "ended", feeder)
+        assert feeder.stop()
+        assert lines(journal) == [line(0).encode(), line(1).encode()]
+        assert feeder.status().failures == 2
+    assert [letter.raw for letter in letters] == [b"{}"]
 
 
 def test_a_feeder_ends_with_its_journal_and_harms_nobody(tmp_path: Path) -> None:
