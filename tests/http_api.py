@@ -40,7 +40,7 @@ class Running:
     def client(self, role: str | None = "operator") -> httpx.AsyncClient:
         """A client that speaks ASGI to the API, in this process."""
         headers = {} if role is None else self.headers(role)
-        transport = httpx.ASGITransport(app=self.api)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(app=self.api)
         return httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers)
 
 

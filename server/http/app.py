@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -19,6 +20,7 @@ import msgspec
 from ostinato.server.catalog.database import CatalogError
 from ostinato.server.http.auth import Authenticator, HostCheck
 from ostinato.server.http.limits import Buckets
+from ostinato.server.http.openapi import document
 from ostinato.server.http.problems import CONTENT_TYPE, HttpError, invalid, problem_of
 from ostinato.server.http.queries import read_query
 from ostinato.server.http.reply import Receive, Reply, Scope, Send, Streamed, headers_of
@@ -70,6 +72,11 @@ class Api:
         self.events = Buckets(config.limits.events_per_second, "events of one token")
         self._observe = observe
         self._pumps: set[asyncio.Future[None]] = set()
+
+    @cached_property
+    def document(self) -> bytes:
+        """The OpenAPI document; made when it is first asked for."""
+        return document(self.routes)
 
     def end_streams(self) -> None:
         """End the answers that have no end, each behind a whole frame, so that their connections can be closed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -16,7 +15,6 @@ from ostinato.server.http.schemas.common import Problem
 _REF = "#/components/schemas/{name}"
 
 
-@cache
 def document(routes: Sequence[Route]) -> bytes:
     """The document as JSON. WebSockets, which OpenAPI does not know, stand in it as GETs that answer 101."""
     return msgspec.json.encode(describe(routes))

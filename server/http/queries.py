@@ -38,6 +38,9 @@ def read_query(bound: BoundRoute, query: bytes) -> tuple[msgspec.Struct | None, 
             raise _unknown(bound, name)
         elif name in values:
             raise HttpError(422, f"`{name}` is there twice", [Flaw("it is there twice", None, f"$.{name}")])
+        elif value.lower() == "null" and name not in bound.texts:
+            # msgspec would take the text for the value; what is not set stands in no query
+            raise HttpError(422, f"`{name}` is `{value}`; leave it out", [Flaw("null", "leave it out", f"$.{name}")])
         else:
             values[name] = value
     if bound.route.query is None:

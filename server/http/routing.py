@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -114,7 +114,7 @@ class _Node:
 class BoundRoute:
     """A route with what every request of it needs, worked out once."""
 
-    __slots__ = ("decode_body", "default_query", "lists", "names", "query_names", "route")
+    __slots__ = ("decode_body", "default_query", "lists", "names", "query_names", "route", "texts")
 
     def __init__(self, route: Route) -> None:
         self.route = route
@@ -122,16 +122,22 @@ class BoundRoute:
         self.decode_body = None if route.body is None else msgspec.json.Decoder(route.body).decode
         self.query_names: tuple[str, ...] = ()
         self.lists: frozenset[str] = frozenset()
+        self.texts: frozenset[str] = frozenset()
         self.default_query: msgspec.Struct | None = None
         if route.query is not None:
             fields = msgspec.structs.fields(route.query)
             self.query_names = tuple(item.encode_name for item in fields)
             self.lists = frozenset(item.encode_name for item in fields if _is_list(item.type))
+            self.texts = frozenset(item.encode_name for item in fields if _is_text(item.type))
             self.default_query = route.query()
 
 
 def _is_list(kind: Any) -> bool:
     return getattr(kind, "__origin__", None) is list
+
+
+def _is_text(kind: Any) -> bool:
+    return kind is str or str in get_args(kind) or any(_is_text(part) for part in get_args(kind))
 
 
 class Router:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ostinato.server.catalog.tokens import Role
-from ostinato.server.http.openapi import document
 from ostinato.server.http.reply import Reply
 from ostinato.server.http.request import Request
 from ostinato.server.http.routing import Route
@@ -30,7 +29,7 @@ def _health(health: Health) -> Reply:
 
 
 async def openapi(_: Request, api: Api) -> Reply:
-    return Reply(document(api.routes))
+    return Reply(api.document)
 
 
 async def metrics(_: Request, service: ServerService) -> Reply:
