@@ -5,25 +5,66 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
 
 from ostinato.server import exits
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 _COMMANDS = {
     "run": "run the patterns of a program over its input",
-    "server": "run the server: patterns over HTTP, changed while events flow",
-    "config": "show and check the settings of the server",
-    "list": "list the running jobs of this machine",
+    "check": "say everything that is wrong with programs",
+    "fmt": "write programs in the standard form",
+    "explain": "show what becomes of a pattern: automaton and conditions",
+    "list": "list running jobs: those of this machine, and the server's",
     "savepoint": "take a savepoint of a running job; list and delete them",
     "stop": "stop a running job with a savepoint",
     "cancel": "end a running job at once",
     "state": "show what is in checkpoints and savepoints",
-    "check": "say everything that is wrong with programs",
-    "fmt": "write programs in the standard form",
     "doctor": "examine Kafka, Redis, disk and machine for a job, and say what to change",
-    "explain": "show what becomes of a pattern: automaton and conditions",
+    "server": "run the server: patterns over HTTP, changed while events flow",
+    "config": "show and check the settings of the server",
+    "status": "show the server: streams, patterns, how far it is",
+    "tokens": "list, create and delete tokens",
+    "audit": "show who did what",
+    "checkpoint": "take a snapshot of the state of the patterns now; list them",
+    "outputs": "list, set and delete outputs: webhooks, topics, files",
+    "apply": "bring streams, params and patterns of files into effect",
+    "patterns": "list patterns, or show one",
+    "versions": "list the versions of a pattern",
+    "diff": "show the difference of two versions",
+    "rollback": "let an earlier version count again",
+    "pause": "pause a pattern",
+    "resume": "resume a pattern",
+    "delete": "delete a pattern",
+    "shadow": "run another version beside the live one; end it",
+    "params": "list, get, set and reset parameters",
+    "changes": "show what was changed",
+    "backtest": "run patterns over stored events, and compare with the live ones",
+    "send": "send events to a stream",
+    "streams": "list streams, or show one",
+    "matches": "show matches, or follow them as they come",
+    "why": "explain why a key has matched, or not",
+    "dlq": "show dead letters: what came and could not be used",
+    "completion": "print the completion of this command for bash, zsh or fish",
 }
+"""What there is, with its line of help, so that help needs none of them."""
+
+_SECTIONS = {
+    "Programs": ("run", "check", "fmt", "explain"),
+    "Jobs": ("list", "savepoint", "stop", "cancel", "state", "doctor"),
+    "The server": ("server", "config", "status", "tokens", "audit", "checkpoint", "outputs"),
+    "Patterns on the server": (
+        "apply", "patterns", "versions", "diff", "rollback", "pause", "resume", "delete", "shadow", "params", "changes",
+        "backtest",
+    ),
+    "Events and matches on the server": ("send", "streams", "matches", "why", "dlq"),
+    "Other": ("completion",),
+}  # fmt: skip
+"""How they are shown."""
 
 
 class _Commands(click.Group):
@@ -50,8 +91,19 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+        widest = max(map(len, _COMMANDS))
+        placed = {name for names in _SECTIONS.values() for name in names}
+        assert placed == _COMMANDS.keys(), placed ^ _COMMANDS.keys()
+        for title, names in _SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(widest), _COMMANDS[name]) for name in names])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands by their beginning; click's own way imports all of them."""
+        from click.shell_completion import CompletionItem
+
+        names = [CompletionItem(name, help=text) for name, text in _COMMANDS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         with formatter.section("Exit codes"):
@@ -73,7 +125,8 @@ def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 def cli() -> None:
     """Find patterns in streams of events.
 
-    `ostinato run logins.cep` runs the patterns of a file; `ostinato COMMAND --help` says more.
+    `ostinato run logins.cep` runs the patterns of a file; `ostinato server` runs them for weeks, and `ostinato apply
+    logins.cep` changes them meanwhile. `ostinato COMMAND --help` says more.
     """
 
 

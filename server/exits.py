@@ -15,6 +15,10 @@ CANCELED = 9
 UNFIT = 10
 CONFIG = 11
 TAKEN = 12
+REFUSED = 13
+UNAUTHORIZED = 14
+UNREACHABLE = 15
+CONFLICT = 16
 INTERRUPTED = 130
 TERMINATED = 143
 CLOSED_PIPE = 141
@@ -33,6 +37,10 @@ MEANINGS = {
     UNFIT: "`doctor` found an error: a service is out of reach, or not set up for what the job promises",
     CONFIG: "the configuration of the server is wrong, or opens it to everyone",
     TAKEN: "another server has the data directory, or another process the address",
+    REFUSED: "the server refused it: something in it is wrong, or there is no such thing",
+    UNAUTHORIZED: "the server does not know the token, or its role may not do this",
+    UNREACHABLE: "no server was found, it cannot be reached, or it is not ready",
+    CONFLICT: "the server cannot do it as things stand, or it was changed in the meantime",
     INTERRUPTED: "interrupted (Ctrl-C)",
     CLOSED_PIPE: "whoever read the output has closed it; nothing is said",
     TERMINATED: "stopped by SIGTERM (with checkpoints: after a last one)",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -133,7 +134,7 @@ class Client:
         after: int | None = None,
         on_lost: Callable[[Lost], None] | None = None,
         on_break: Callable[[ClientError], None] | None = None,
-    ) -> Iterator[MatchInfo]:
+    ) -> Generator[MatchInfo, None, None]:
         """Matches as they come, without an end, none left out and none twice::
 
             for match in client.follow(pattern="suspicious_login", after=0): ...
@@ -154,16 +155,17 @@ class Client:
             follower.begin(self.do(where))
         while True:
             try:
-                for chunk in self._listen(follower):
-                    for item in follower.feed(chunk):
-                        if (match := follower.admit(item)) is not None:
-                            yield match
+                with closing(self._listen(follower)) as chunks:
+                    for chunk in chunks:
+                        for item in follower.feed(chunk):
+                            if (match := follower.admit(item)) is not None:
+                                yield match
                 error: ClientError = Unreachable(f"{self.url} has ended the connection")
             except (Unreachable, ApiError) as broke:
                 error = broke
             time.sleep(follower.broke(error))
 
-    def _listen(self, follower: Follower) -> Iterator[bytes]:
+    def _listen(self, follower: Follower) -> Generator[bytes, None, None]:
         """What one connection gives, until it ends."""
         with translated(self.url):
             request = request_of(self._http, follower.connect(), streamed=True)
