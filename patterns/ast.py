@@ -367,6 +367,11 @@ def walk(node: Any) -> Iterator[Any]:
             yield from walk(item)
 
 
+def params_of(node: Any) -> frozenset[str]:
+    """The parameters that the node and everything below it name."""
+    return frozenset(each.name for each in walk(node) if isinstance(each, Param))
+
+
 def stages_of(items: tuple[Element, ...]) -> Iterator[Stage]:
     """Every stage of a sequence, groups and alternatives included, in the order of the text."""
     for node in walk(items):

@@ -57,10 +57,12 @@ class ParamDef(msgspec.Struct, frozen=True):
 
 
 class Draining(msgspec.Struct, frozen=True):
-    """An old version whose partial matches go on to their end: as it was, with the values that parameters had."""
+    """An old version whose partial matches go on to their end, as it was, with the values that parameters had. `since`:
+    the generation in which it began to."""
 
     version: int
     engine_text: str
+    since: int
 
 
 class PatternDef(msgspec.Struct, frozen=True):
@@ -80,12 +82,6 @@ class PatternDef(msgspec.Struct, frozen=True):
     revision: int
     shadow: int | None = None
     draining: tuple[Draining, ...] = ()
-
-    @property
-    def drains(self) -> tuple[int, ...]:
-        """The versions that drain."""
-        return tuple(each.version for each in self.draining)
-
     error: str = ""
 
 

@@ -17,7 +17,7 @@ from ostinato.patterns.printer import print_pattern
 from ostinato.patterns.resolve import literal_of, substitute
 from ostinato.server.catalog.definitions import Body, Definitions, Draining, ParamDef, PatternDef, StreamDef, Version
 from ostinato.server.changes.model import Author, Fate, Happens, Old, PlanItem
-from ostinato.server.changes.texts import PatternText, alone, columns, param_in, stream_in
+from ostinato.server.changes.texts import PatternText, alone, columns, param_in, params_in, stream_in
 from ostinato.server.failures import ConflictError, NotThereError, RefusedError
 from ostinato.server.live.generation import Generation, Member, engine_name
 from ostinato.server.live.program import Checker, Runnable
@@ -236,20 +236,19 @@ class Draft:
                         "drained; drop them"
                     )
                 fate = "drained"
-                drains = engine_name(name, before.live, "draining")
-                if before.live in before.drains:
-                    self.dropped.append(drains)  # it has drained once before, and what was left then must give way
-                    draining = [each for each in draining if each.version != before.live]
-                draining.append(Draining(before.live, self._frozen(held)))
-                self.renamed[name] = drains
+                draining.append(Draining(before.live, self._frozen(held), self.number))
+                self.renamed[name] = engine_name(name, "draining", self.number)
             else:
                 fate = "dropped"
                 self.dropped.append(name)
-        again = next((each for each in before.draining if each.version == version), None)
-        if again is not None and version != before.live and fate != "kept":
-            # what it still has is its own again
-            self.renamed[engine_name(name, version, "draining")] = name
-            draining.remove(again)
+        if fate != "kept":
+            goes_on = self.shape(self, self._engine_text(name, version), self.params)
+            for each in reversed(before.draining):
+                if each.version == version and self.shape(self, each.engine_text, self.params) == goes_on:
+                    # what it still has is its own again
+                    self.renamed[engine_name(name, "draining", each.since)] = name
+                    draining.remove(each)
+                    break
         state = "running" if before.state == "failed" else before.state
         self.patterns[name] = PatternDef(state, version, before.revision + 1, before.shadow, tuple(draining))
         self.items.append(
@@ -322,7 +321,7 @@ class Draft:
             )
         )
         if before.shadow is not None:
-            self.dropped.append(engine_name(name, before.shadow, "shadow"))
+            self.dropped.append(engine_name(name, "shadow"))
         self.patterns[name] = msgspec.structs.replace(before, shadow=version, revision=before.revision + 1)
         self.items.append(PlanItem("pattern", name, "shadow begins", version, before.live))
 
@@ -336,7 +335,7 @@ class Draft:
     def forget_drained(self, empty: set[str]) -> None:
         """Versions that drain and have no partial match left; `empty`: engine names."""
         for name, pattern in list(self.patterns.items()):
-            left = tuple(d for d in pattern.draining if engine_name(name, d.version, "draining") not in empty)
+            left = tuple(d for d in pattern.draining if engine_name(name, "draining", d.since) not in empty)
             if left != pattern.draining:
                 self.patterns[name] = msgspec.structs.replace(pattern, draining=left)
                 for drained in pattern.draining:
@@ -411,7 +410,9 @@ class Draft:
         for name, pattern in self.patterns.items():
             if pattern.state == "running":
                 members.append(Member(name, pattern.live, "live", self._engine_text(name, pattern.live)))
-            others += [Member(name, each.version, "draining", each.engine_text) for each in pattern.draining]
+            others += [
+                Member(name, each.version, "draining", each.engine_text, each.since) for each in pattern.draining
+            ]
             if pattern.shadow is not None:
                 others.append(Member(name, pattern.shadow, "shadow", self._engine_text(name, pattern.shadow)))
         generation = Generation(
@@ -443,8 +444,8 @@ class Draft:
     def _params_change(self, text: str) -> bool:
         before = self.body.definitions.params
         return any(
-            f"${name}" in text and (name not in before or value_of(before[name]) != value_of(param))
-            for name, param in self.params.items()
+            name not in before or name not in self.params or value_of(before[name]) != value_of(self.params[name])
+            for name in params_in(text)
         )
 
 

@@ -323,9 +323,9 @@ class Changes:
     async def _drained(self) -> set[str]:
         """Engine names of versions that drain and have no partial match left, as far as the worker can be asked."""
         draining = {
-            engine_name(name, version, "draining")
+            engine_name(name, "draining", each.since)
             for name, pattern in self.body.definitions.patterns.items()
-            for version in pattern.drains
+            for each in pattern.draining
         }
         if not draining:
             return set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ostinato.patterns import ast
 from ostinato.patterns.parser import parse_program
@@ -64,6 +65,12 @@ def stream_in(text: str) -> ast.Stream:
 def param_in(text: str) -> ast.ParamDecl:
     """The parameter of a text that `alone` made."""
     return parse_program(text).params[0]
+
+
+@lru_cache(maxsize=4096)
+def params_in(engine_text: str) -> frozenset[str]:
+    """The parameters that a pattern's text names."""
+    return ast.params_of(parse_program(engine_text).patterns[0])
 
 
 def columns(stream: ast.Stream) -> dict[str, tuple[DataType, bool]]:

@@ -15,7 +15,7 @@ def sign(secret: str, body: bytes, at: int) -> str:
     """The header's value; `at`: epoch seconds.
 
     >>> sign("s3cret", b"{}", 1700000000)[:24]
-    't=1700000000,v1=b1db1a1e'
+    't=1700000000,v1=97926816'
     """
     digest = hmac.new(secret.encode(), b"%d." % at + body, hashlib.sha256).hexdigest()
     return f"t={at},v1={digest}"

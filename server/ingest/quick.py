@@ -22,6 +22,8 @@ _PLAIN: Final = re.compile(rb"[ -\[\]-~]*")
 """Printable ASCII without a backslash: nothing that readers of JSON have ever been of two minds about."""
 _HUGE: Final = re.compile(rb"[0-9]{40}|[0-9.][eE]\+?[0-9]{3}")
 """What may be a number beyond a double, which some readers refuse even where nobody asks for it."""
+_MOST_BRACKETS: Final = 64
+"""A line that opens more may be too deep for some readers, or for the stack."""
 _SAFE_MS: Final = 1 << 45
 """Epoch milliseconds up to the year 3084; further ones are left to the decoder."""
 
@@ -57,9 +59,11 @@ class QuickLines:
         """Is it certain that the line is a good one?"""
         if _PLAIN.fullmatch(line) is None or _HUGE.search(line) is not None:
             return False
+        if line.count(b"[") + line.count(b"{") > _MOST_BRACKETS:
+            return False
         try:
             found = self._decoder.decode(line)
-        except (msgspec.DecodeError, RecursionError):
+        except msgspec.DecodeError:
             return False
         for name, check in self._checks:
             value = getattr(found, name)

@@ -13,21 +13,23 @@ SHADOW = "shadow"
 
 
 class Member(msgspec.Struct, frozen=True, array_like=True):
-    """A pattern that runs. `text` is its declaration, parameters written ``$name``."""
+    """A pattern that runs. `text` is its declaration, parameters written ``$name``; `since`: of one that drains, the
+    generation in which it began to."""
 
     pattern: str
     version: int
     role: Role
     text: str
+    since: int = 0
 
     @property
     def name(self) -> str:
         """What it is called in the engine, where no two are called the same.
 
-        >>> Member("login", 3, "draining", "").name, Member("login", 4, "live", "").name
-        ('login@3', 'login')
+        >>> Member("login", 3, "draining", "", 17).name, Member("login", 4, "live", "").name
+        ('login@17', 'login')
         """
-        return engine_name(self.pattern, self.version, self.role)
+        return engine_name(self.pattern, self.role, self.since)
 
 
 class Generation(msgspec.Struct, frozen=True):
@@ -60,8 +62,8 @@ class Activation(msgspec.Struct, frozen=True):
     generation: int
 
 
-def engine_name(pattern: str, version: int, role: Role) -> str:
+def engine_name(pattern: str, role: Role, since: int = 0) -> str:
     """See `Member.name`."""
     if role == "live":
         return pattern
-    return f"{pattern}@{SHADOW if role == 'shadow' else version}"
+    return f"{pattern}@{SHADOW if role == 'shadow' else since}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 _NOWHERE = ast.Connector("matches")
 """Rows go to the match log, whatever the program says of outputs."""
-_WORDS = re.compile(r"\$(\w+|`[^`]+`)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class Runnable:
 
 @dataclass(frozen=True, slots=True)
 class _Parsed:
-    """A declaration, and the parameters that it may name."""
+    """A declaration, and the parameters that it names."""
 
     tree: ast.Pattern
     params: frozenset[str]
@@ -150,18 +148,18 @@ class Checker:
         own = {name: params[name] for name in self._parsed[member.text].params if name in params}
         emitted = check_pattern(tree, source, own).output_stream
         if _shape(streams.get(into, emitted)) != _shape(emitted):
-            tree = replace(tree, into=f"{into}@{member.version}")
+            tree = replace(tree, into=f"{into}@{member.since}")
         late = tree.timeouts_into
         if late is not None and _shape(streams.get(late, emitted)) != _shape(emitted):
-            tree = replace(tree, timeouts_into=f"{late}@{member.version}")
+            tree = replace(tree, timeouts_into=f"{late}@{member.since}")
         return tree
 
     def _tree(self, member: Member) -> ast.Pattern:
         parsed = self._parsed.get(member.text)
         if parsed is None:
             program = parse_program(member.text, member.pattern)
-            words = frozenset(word.strip("`") for word in _WORDS.findall(member.text))
-            parsed = self._parsed[member.text] = _Parsed(program.patterns[0], words)
+            tree = program.patterns[0]
+            parsed = self._parsed[member.text] = _Parsed(tree, ast.params_of(tree))
         tree = parsed.tree
         if tree.name == member.name:
             return tree

@@ -11,7 +11,7 @@ from ostinato.patterns.resolve import literal_of
 from ostinato.server.catalog.definitions import ParamDef
 from ostinato.server.changes.model import Author
 from ostinato.server.changes.service import Changes, Check
-from ostinato.server.changes.texts import param_in
+from ostinato.server.changes.texts import param_in, params_in
 from ostinato.server.failures import NotThereError
 from ostinato.server.http.pages import page_of
 from ostinato.server.http.schemas import patterns as schemas
@@ -69,7 +69,7 @@ class Params:
         used = [
             pattern
             for pattern, held_pattern in sorted(self._changes.body.definitions.patterns.items())
-            if f"${name}" in self._changes.version(pattern, held_pattern.live).engine_text
+            if name in params_in(self._changes.version(pattern, held_pattern.live).engine_text)
         ]
         return schemas.ParamInfo(
             name,

@@ -13,6 +13,7 @@ from ostinato.patterns.parser import parse_program
 from ostinato.server.catalog.definitions import Body, DefinitionTables, PatternDef, Version
 from ostinato.server.changes.model import Author, ChangeResult, Old
 from ostinato.server.changes.service import Changes, Check
+from ostinato.server.changes.texts import params_in
 from ostinato.server.failures import NotThereError, ServiceError
 from ostinato.server.http.pages import cursor, number_of, page_of
 from ostinato.server.http.schemas import patterns as schemas
@@ -238,9 +239,10 @@ class Patterns:
         version = self._live_version(body, name)
         tree = parse_program(version.engine_text).patterns[0]
         own = numbers.get(name, {})
-        used = [param for param in body.definitions.params if f"${param}" in version.engine_text]
+        used = sorted(params_in(version.engine_text))
         draining = [
-            self._version_info(self._changes.version(name, number), numbers, "draining") for number in held.drains
+            self._version_info(self._changes.version(name, each.version), numbers, "draining", each.since)
+            for each in held.draining
         ]
         shadow = None
         if held.shadow is not None:
@@ -270,11 +272,15 @@ class Patterns:
         version: Version,
         numbers: Mapping[str, Mapping[str, int]],
         role: schemas.VersionRole | None = None,
+        since: int = 0,
     ) -> schemas.VersionInfo:
         held = self._changes.body.definitions.patterns.get(version.pattern)
-        role = role or _role(held, version.version)
+        if role is None:
+            role = _role(held, version.version)
+            if role == "draining" and held is not None:
+                since = max(each.since for each in held.draining if each.version == version.version)
         engine: Role = "draining" if role == "draining" else "shadow" if role == "shadow" else "live"
-        name = engine_name(version.pattern, version.version, engine)
+        name = engine_name(version.pattern, engine, since)
         own = numbers.get(name) if role in ("live", "draining", "shadow") else None
         change: schemas.Action = "new"
         if version.version > 1:
@@ -316,7 +322,7 @@ def _role(held: PatternDef | None, version: int) -> schemas.VersionRole:
         return "live" if held.state == "running" else "paused"
     if held.shadow == version:
         return "shadow"
-    return "draining" if version in held.drains else "past"
+    return "draining" if any(each.version == version for each in held.draining) else "past"
 
 
 def _change(before: Version, after: Version) -> schemas.Action:

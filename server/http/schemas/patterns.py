@@ -85,7 +85,7 @@ class Plan(msgspec.Struct, frozen=True):
 class Applied(msgspec.Struct, frozen=True):
     """A change. `generation` and `position`: since when it is in effect, in all workers; None on a dry run and where
     nothing changed. `effective`: the worker has come to that position; else it is still on its way there. `carried` and
-    `dropped`: partial matches that went on and that did not, by pattern (``NAME@VERSION``: of one that drains)."""
+    `dropped`: partial matches that went on and that did not, by pattern (``NAME@GENERATION``: of one that drains)."""
 
     plan: Plan
     dry_run: bool
