@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal as Number
 from typing import Any
@@ -34,6 +35,10 @@ from ostinato.patterns.types import (
 
 _BLANK = b" \t\r"
 _ISO = TimeParser("iso")
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+_MAX_DEPTH = 200
+"""Numbers are read by their digits only in records that are not deeper. That reader calls itself: how deep it comes
+depends on who calls it, and whether a record is good must not."""
 
 
 class JsonLines:
@@ -76,6 +81,8 @@ class JsonLines:
         if not isinstance(record, dict):
             raise BadValue("not a JSON object")
         if any(_holds_float(_at(record, need.path)) for need in self._by_digits):
+            if _is_deeper(line, _MAX_DEPTH):
+                raise BadValue(f"nested more than {_MAX_DEPTH} deep")
             record = json.loads(line, parse_float=Number)
         return [self._schema.value(need, _at(record, need.path)) for need in self._schema.needs]
 
@@ -112,9 +119,32 @@ def _holds_decimal(type_: DataType) -> bool:
 
 
 def _holds_float(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(map(_holds_float, value.values()))
-    return any(map(_holds_float, value)) if isinstance(value, list) else isinstance(value, float)
+    if not isinstance(value, (dict, list)):
+        return isinstance(value, float)
+    waiting = [value]
+    while waiting:
+        held = waiting.pop()
+        for item in held.values() if isinstance(held, dict) else held:
+            if isinstance(item, float):
+                return True
+            if isinstance(item, (dict, list)):
+                waiting.append(item)
+    return False
+
+
+def _is_deeper(line: bytes, depth: int) -> bool:
+    """Of valid JSON, as it is written: of members of one name a record has only the last."""
+    if line.count(b"[") + line.count(b"{") <= depth:
+        return False
+    now = 0
+    for token in _TOKENS.finditer(line):
+        if token[0] in (b"[", b"{"):
+            now += 1
+            if now > depth:
+                return True
+        elif token[0] in (b"]", b"}"):
+            now -= 1
+    return False
 
 
 def _at(record: Any, path: tuple[str, ...]) -> Any:

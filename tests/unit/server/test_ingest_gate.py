@@ -149,6 +149,20 @@ def test_columns_with_structure_go_to_the_decoder() -> None:
     assert gate.check(good).rows == 1
 
 
+@pytest.mark.parametrize("kind", ["decimal(5,2)", "array<double>", "array<decimal(5,2)>", "double"])
+@pytest.mark.parametrize("depth", [50, 190, 900, 1010, 1030, 100_000])
+def test_whether_a_deep_record_is_good_does_not_depend_on_who_asks(kind: str, depth: int) -> None:
+    declared = stream(f"k string key, a {kind}")
+
+    def ask(line: bytes, frames: int) -> Checked:
+        return ask(line, frames - 1) if frames else Gate(declared).check(line)
+
+    for name in ("a", "other"):
+        for tail in ("", ',"a":1.5', ',"a":[1.5]'):
+            line = f'{{"k":"x","{name}":{"[" * depth}1.5{"]" * depth}{tail}}}\n'.encode()
+            assert ask(line, 0) == ask(line, 500)
+
+
 def test_threads_do_not_disturb_each_other() -> None:
     gate = Gate(PAYMENTS)
     wrong: list[Checked] = []
