@@ -149,6 +149,26 @@ def _check(
     return checked, structure, problems
 
 
+def typed_part(checked: CheckedPattern, expr: ast.Expr, stage: str | None) -> Typed:
+    """A part of a condition of a checked pattern, typed as if it stood there alone; `stage` None: of a group.
+
+    Raises PatternError where it is no part of one.
+    """
+    stages = list(ast.stages_of(checked.pattern.items))
+    scope = Scope(
+        columns=columns_of(checked.stream),
+        stages=tuple(each.name for each in stages),
+        params={},
+        keys=frozenset(checked.stream.keys),
+        negated=frozenset(s.name for s in stages if s.contiguity is not None and s.contiguity.negated),
+    )
+    problems: list[Problem] = []
+    typed = type_condition(expr, scope if stage is None else replace(scope, current_stage=stage), problems)
+    if typed is None:
+        raise PatternError(problems)
+    return typed
+
+
 def _condition(key: Any, expr: ast.Expr | None, scope: Scope, into: dict[Any, Typed], problems: list[Problem]) -> None:
     if expr is None:
         return

@@ -88,6 +88,31 @@ class LinearCounter:
             return np.flatnonzero(self._vectors.any(axis=1))
         return np.flatnonzero(self._heads[:, counting.ELEMENTS] > 0)
 
+    def now(self, key: int, watermark: int) -> tuple[list[int], int]:
+        """Of a key, by its code: the number of partial matches in each state but the start, and of events in the
+        window, 0 where there is none."""
+        if key < 0 or key >= len(self._heads):
+            return [0] * self._states, 0
+        if not self._within:
+            return self._vectors[key].tolist(), 0
+        count = int(self._heads[key, counting.ELEMENTS])
+        kinds, times = np.zeros(count, np.int32), np.zeros(count, np.int64)
+        kernels(counting).elements_of_keys(
+            np.array([key]), np.array([0, count]), self._heads, self._chain, self._kind, self._at, kinds, times
+        )
+        alive = kinds[times > watermark - self._within].tolist()
+        vector = np.zeros(self._states, object)
+        for kind in alive:
+            vector = vector @ self._moves[kind].astype(object) + self._starts[kind]
+        return [min(int(number), counting.MOST) for number in vector], len(alive)
+
+    def in_all(self) -> list[int] | None:
+        """The number of partial matches in each state but the start, of all keys; None where there is a window, which
+        makes it dear to know."""
+        if self._within:
+            return None
+        return [min(sum(column.tolist()), counting.MOST) for column in self._vectors.T]
+
     def renumber_keys(self, mapping: Ints) -> None:
         """Take over new codes of keys; only keys without state are gone."""
         old = np.flatnonzero(mapping[: len(self._heads)] >= 0)

@@ -136,6 +136,12 @@ class GroupedState:
             if self.residence is not None:
                 self.residence.make_room()
 
+    def take_record(self, key: Strings, record: bytes) -> None:
+        """Take in the record of one key that has nothing yet, as these patterns wrote it."""
+        codes = self._input.keys.intern(key)
+        self._matcher.space = grow_list(self._matcher.space, "keys", len(self._input.keys))
+        self._codec.unpack(Blobs.of([record]), codes, self._input.watermark)
+
     def rebuild(self) -> None:
         """Put the partial matches into pools of the size that they need."""
         codes = self._matcher.live_keys()

@@ -84,6 +84,10 @@ class KeyedInput:
         """Events that wait for the watermark."""
         return sum(len(part) for part in self._pending)
 
+    def waiting_of(self, key: int) -> int:
+        """How many events of a key wait, by its code."""
+        return sum(int(np.count_nonzero(part.key == key)) for part in self._pending)
+
     def joined(self) -> Waiting | None:
         """The events that wait, in the order of arrival, in memory of their own; None where there are none."""
         if not self._pending:

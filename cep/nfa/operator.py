@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,6 +43,15 @@ class PatternStats:
     timeouts: int
     partial_matches: int
     dropped: int
+
+
+class Parts(NamedTuple):
+    """See `MatchOperator.parts`."""
+
+    input: KeyedInput
+    matcher: Matcher
+    counters: Sequence[LinearCounter]
+    state: GroupedState
 
 
 class MatchOperator:
@@ -205,6 +215,11 @@ class MatchOperator:
             )
             for number, checked in enumerate(self.compiled.patterns)
         }
+
+    @property
+    def parts(self) -> Parts:
+        """What it is made of, for those who look at it without changing it."""
+        return Parts(self._input, self._matcher, self._counters, self._state)
 
     def snapshot(self, whole: Collection[int] | None = None) -> OperatorState:
         """See `ostinato.state.operator.Stateful`."""

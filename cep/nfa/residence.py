@@ -124,6 +124,13 @@ class Residence:
             )
         return [keys[row] for row in np.flatnonzero(due <= now).tolist()]
 
+    def peek(self, key: Strings) -> bytes | None:
+        """The record of a key (a single one) that is on disk only; None where it is in memory, or has nothing."""
+        code = int(self._input.keys.find(key)[0])
+        if 0 <= code < len(self._keys) and self._keys[code, _ASKED]:
+            return None
+        return self._spill.get(key_group(key, self._key_groups).tolist(), to_bytes(key))[0]
+
     def clean(self, watermark: int) -> None:
         """Delete records that are over: group by group, all groups once in the longest window.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ostinato.cep.nfa.kernel import (
+    TAKE,
     add_gap_timers,
     add_sweep,
     add_timer,
@@ -28,6 +29,9 @@ from ostinato.cep.nfa.pools import (
     INSTANCE_TAIL,
     KEY_FIRST,
     KEY_RUNS,
+    KEY_SEED,
+    KEY_SEED_GROUP,
+    KEY_SEEDS,
     KEY_SWEEP,
     NODE_PARENT,
     NODE_REFS,
@@ -48,10 +52,20 @@ from ostinato.cep.nfa.pools import (
     SLOTS_LEFT,
     SWEEP_AFTER,
 )
-from ostinato.cep.nfa.tables import P_PRECISE, P_WITHIN
+from ostinato.cep.nfa.tables import (
+    E_MOVE,
+    E_TARGET,
+    G_MEMBERS,
+    P_PRECISE,
+    P_START,
+    P_WITHIN,
+    S_ACTIONS,
+    S_EDGES,
+    S_FACTS,
+)
 
 ALLOCATES = False
-ENTRIES = ("count_rows", "export_keys", "import_keys", "free_keys")
+ENTRIES = ("count_rows", "export_keys", "import_keys", "free_keys", "count_states")
 
 INSTANCES, RUNS, NODES, EVENTS = 0, 1, 2, 3
 LISTS = 3
@@ -72,6 +86,36 @@ def count_rows(space, keys, counts):
                     counts[RUNS] += 1
                     run = runs[run, RUN_NEXT]
             instance = instances[instance, INSTANCE_NEXT]
+
+
+def count_states(tables, space, counts):
+    """Add to counts int64[states] how many partial matches are in each state, those that seeds stand for included."""
+    instances, runs = space.instances, space.runs
+    for instance in range(len(instances)):
+        if instances[instance, INSTANCE_COUNT] <= 0:
+            continue
+        run = instances[instance, INSTANCE_HEAD]
+        while run >= 0:
+            counts[runs[run, RUN_STATE]] += 1
+            run = runs[run, RUN_NEXT]
+    for key in range(len(space.keys)):
+        if space.keys[key, KEY_SEEDS] <= 0:
+            continue
+        group = space.keys[key, KEY_SEED_GROUP]
+        for member in range(tables.groups[group, G_MEMBERS], tables.groups[group + 1, G_MEMBERS]):
+            begin = tables.states[tables.patterns[tables.members[member], P_START], S_EDGES]
+            while tables.edges[begin, E_MOVE] != TAKE:
+                begin += 1
+            seed = space.keys[key, KEY_SEED]
+            while seed >= 0:
+                state = tables.edges[begin, E_TARGET]
+                later = runs[seed, RUN_NEXT]
+                while later >= 0:
+                    facts = runs[later, RUN_LAST_TIME] & tables.states[state, S_FACTS]
+                    state = tables.edges[tables.actions[tables.states[state, S_ACTIONS] + facts], E_TARGET]
+                    later = runs[later, RUN_NEXT]
+                counts[state] += 1
+                seed = runs[seed, RUN_NEXT]
 
 
 def export_keys(space, keys, instance_rows, run_rows, node_rows, event_slots, node_map, slot_map, counts, ends):
