@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from ostinato.cep.batch import MIN_TIME, Batch, concat_batches
 from ostinato.cep.connectors.base import Chunk
 
+_CONTEXT: Final = 200
+"""So many events of a key are looked at, so that those that are shown are judged by what came before them."""
+
 if TYPE_CHECKING:
     from ostinato.cep.nfa.operator import MatchOperator
+    from ostinato.cep.nfa.why import RecentEvent
     from ostinato.cep.runtime.pipeline import Pipeline
+    from ostinato.patterns.typecheck import CheckedPattern
     from ostinato.server.live.worker import Worker
 
 
@@ -116,12 +122,43 @@ def _why(worker: Worker, arguments: Mapping[str, Any]) -> dict[str, Any]:
     operator, checked = _operator(worker, name)
     key = parse_key(checked.stream, wanted)
     stream = checked.stream.name
-    recent = _recent(worker, stream, checked.stream.keys, wanted, arguments["events"])
-    explanation = explain_key(operator, name, key, recent)
+    shown = arguments["events"]
+    recent = _recent(worker, stream, checked.stream.keys, wanted, max(shown, _CONTEXT) if shown else 0)
+    explanation = explain_key(operator, name, key)
+    if recent is not None:
+        events = _as_they_came(checked, key, recent, shown, operator.watermark)
+        explanation = dataclasses.replace(explanation, events=events)
     pipeline = worker.engine.pipeline
     assert pipeline is not None
     times = _streams(worker, pipeline)
-    return {"explanation": explanation, "streams": times, "stream": stream}
+    return {
+        "explanation": explanation,
+        "streams": times,
+        "stream": stream,
+        "time_column": checked.stream.time.column,
+    }
+
+
+def _as_they_came(
+    checked: CheckedPattern, key: tuple[Any, ...], recent: Batch, shown: int, watermark: int
+) -> tuple[RecentEvent, ...]:
+    """What the conditions said of each event when it came: the pattern runs once more over what is known of the key."""
+    from ostinato.cep.nfa.operator import MatchOperator
+    from ostinato.cep.nfa.why import explain_key
+
+    again = MatchOperator([checked])
+    order = np.argsort(recent.time, kind="stable")
+    found = []
+    for place, row in enumerate(order.tolist()):
+        event = recent.take(np.array([row]))
+        time = int(event.time[0])
+        if place >= len(order) - shown:
+            (judged,) = explain_key(again, checked.pattern.name, key, event).events
+            found.append(dataclasses.replace(judged, waiting=time > watermark))
+        if time <= watermark:
+            again.process(event)
+            again.advance(time)
+    return tuple(found)
 
 
 def _recent(worker: Worker, stream: str, keys: tuple[str, ...], wanted: list[str | None], most: int) -> Batch | None:

@@ -20,7 +20,7 @@ from ostinato.server.http.schemas import patterns as schemas
 from ostinato.server.live.generation import Role, engine_name
 from ostinato.server.live.process import Live
 from ostinato.server.services.plans import applied, described, plan_of
-from ostinato.server.services.why import explained
+from ostinato.server.services.why import explained, not_running
 
 if TYPE_CHECKING:
     from ostinato.server.http.caller import Caller, Precondition
@@ -212,8 +212,15 @@ class Patterns:
 
     async def why(self, name: str, query: schemas.WhyQuery) -> schemas.Why:
         held = self._changes.pattern(name)
+        if held.state != "running":
+            return not_running(name, held.live, _state(held), list(query.key), held.error)
         found = await self._live.ask("why", {"name": name, "key": query.key, "events": query.events})
-        return explained(name, held.live, _state(held), list(query.key), found)
+        older = {}
+        for each in held.draining:
+            asked = {"name": engine_name(name, "draining", each.since), "key": query.key, "events": 0}
+            with contextlib.suppress(ServiceError):
+                older[each.version] = await self._live.ask("why", asked)
+        return explained(name, held.live, _state(held), list(query.key), found, older)
 
     # Bits
 

@@ -232,19 +232,23 @@ class WhyEvent(msgspec.Struct, frozen=True):
 
 
 class WhyTaken(msgspec.Struct, frozen=True):
-    """What an element of the pattern has taken so far."""
+    """What an element of the pattern has taken so far: `count` events, of which these are the last."""
 
     element: str
     events: list[dict[str, Any]]
+    count: int
 
 
 class WhyPartial(msgspec.Struct, frozen=True):
-    """A partial match of the key: what it has, what it waits for, until when."""
+    """A partial match of the key: what it has, what it waits for, until when. `kind`: ``open``, ``complete`` (others or
+    time still hold it back) or ``skipped``; `version`: where it is of one that drains."""
 
     began_ms: int
     expires_ms: int | None
     taken: list[WhyTaken]
     waits_for: list[str]
+    kind: Literal["open", "complete", "skipped"]
+    last_event_ms: int
     version: int | None = None
 
 
