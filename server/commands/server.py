@@ -91,10 +91,15 @@ def _refuse_open_doors(loaded: Loaded) -> None:
 
 def _serve(loaded: Loaded, directory: DataDirectory, *, new_token: bool) -> int:
     from ostinato.server.catalog import CatalogError
-    from ostinato.server.http.runner import bind
+    from ostinato.server.http.runner import bind, check_tls
     from ostinato.server.token_file import TokenFileError
 
     server = loaded.config.server
+    try:
+        check_tls(loaded.config)
+    except OSError as error:
+        _say(f"tls.cert and tls.key cannot be used: {error}")
+        return exits.CONFIG
     try:
         listening = bind(server.host, server.port)
     except OSError as error:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -186,6 +187,19 @@ class Runner:
         self._server.should_exit = True
         await self._task
         self._task = None
+
+
+def check_tls(config: ServerConfig) -> None:
+    """Whether certificate and key can be used, before anything else is opened.
+
+    Raises:
+        OSError: they cannot; ssl's errors are OSErrors.
+    """
+    tls = config.tls
+    if tls.cert is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # without a password ssl would ask the terminal for one
+        context.load_cert_chain(tls.cert, tls.key, tls.key_password.reveal() if tls.key_password else "")
 
 
 def bind(host: str, port: int) -> socket.socket:

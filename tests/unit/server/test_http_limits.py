@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -16,6 +18,7 @@ import websockets
 from ostinato.server.failures import NotThereError, TooManyError
 from ostinato.server.http.caller import Caller
 from ostinato.server.http.limits import Buckets
+from ostinato.server.http.runner import check_tls
 from ostinato.server.http.schemas.matches import DeadLetterPage, DeadLettersQuery, MatchesQuery, MatchFilter, MatchPage
 from ostinato.server.http.schemas.streams import EventsReceipt
 from ostinato.server.http.services import Services
@@ -389,3 +392,18 @@ def test_matches_over_a_websocket_by_ticket(tmp_path: Path) -> None:
         assert caught.value.response.status_code == 401
 
     over_a_socket(tmp_path, test)
+
+
+def test_tls(tmp_path: Path) -> None:
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -keyout key.pem"
+    command += " -out cert.pem -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True, timeout=30)
+    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+
+    async def test(running: Running) -> None:
+        check_tls(running.loaded.config)
+        context = ssl.create_default_context(cafile=cert)
+        async with httpx.AsyncClient(verify=context) as client:
+            assert (await client.get(f"https://localhost:{running.port}/healthz")).status_code == 200
+
+    over_a_socket(tmp_path, test, tls__cert=cert, tls__key=key)
