@@ -6,14 +6,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import msgspec
 
-from ostinato.cep.connectors.kafka.options import Connection
 from ostinato.server.delivery.errors import OutputError
 from ostinato.server.matches import Filter, Kind
+
+if TYPE_CHECKING:
+    from ostinato.cep.connectors.kafka.options import Connection
 
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 _OWN_HEADERS: Final = frozenset(
@@ -139,6 +141,8 @@ def connection_of(name: str, settings: KafkaOutput, context: OutputContext) -> C
             raise OutputError(
                 f"output {name}: bootstrap_servers {settings.bootstrap_servers!r}: write HOST:PORT, several with commas"
             )
+    from ostinato.cep.connectors.kafka.options import Connection
+
     # another cluster must not be sent this one's password
     if context.kafka is not None and settings.bootstrap_servers == context.kafka.servers:
         return context.kafka

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import numpy as np
 
 from ostinato.server.matches.errors import MatchLogDamagedError, MatchLogError
 from ostinato.server.matches.rows import Filter, Match, Rows
@@ -89,6 +88,8 @@ class Block:
         Returns:
             them; the last row that was looked at; their bytes.
         """
+        import numpy as np  # here, as whoever only names a filter need not wait for it
+
         (length,) = _TABLE.unpack_from(self.body)
         at = _TABLE.size + length
         table = _decode_table(self.body[_TABLE.size : at])
@@ -161,6 +162,8 @@ def decode_head(data: bytes, base: int, path: Path) -> int | None:
 
 def encode_block(rows: Rows, seq: int) -> bytes:
     """Rows as one block, the first with number `seq`. Raises ValueError where they are too large for one."""
+    import numpy as np
+
     n = len(rows.values)
     table = msgspec.msgpack.encode(_Table(rows.stream, rows.kind, list(rows.patterns)))
     pattern_of = rows.pattern_of if rows.patterns else np.zeros(n, np.uint16)
