@@ -1,0 +1,139 @@
+"""What the parts of the server count, as the numbers of `ostinato.server.metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ostinato.server.metrics import (
+    Buckets,
+    CheckpointNumbers,
+    JobNumbers,
+    JournalNumbers,
+    MatchNumbers,
+    OutputNumbers,
+    PartitionNumbers,
+    PatternNumbers,
+    SplitNumbers,
+    StreamNumbers,
+)
+
+if TYPE_CHECKING:
+    from ostinato.server.delivery.hub import HubCounts
+    from ostinato.server.delivery.status import OutputStatus
+    from ostinato.server.journal.writer import JournalStatus
+
+
+def live_numbers(
+    status: Mapping[str, Any],
+    versions: Mapping[str, tuple[str, int]],
+    now_ms: int,
+    *,
+    restarts: int = 0,
+    checkpoints: int = 0,
+) -> JobNumbers:
+    """The job of the server's patterns.
+
+    Args:
+        status: what the live worker answers to ``status``.
+        versions: name of each that runs, as the engine has it (``p@3``) -> pattern and version.
+        now_ms: epoch ms.
+        restarts: of the worker, since the server began.
+        checkpoints: that it has completed since then.
+    """
+    latency, snapshot = status["latency"], status["snapshot"]
+    busy = sum(status["busy_seconds"].values())
+    return JobNumbers(
+        patterns=_patterns(status["patterns"], versions),
+        streams=tuple(
+            StreamNumbers(
+                stream=name,
+                events=each["rows"],
+                late=each["late"],
+                dead_letters=each["dead_letters"],
+                buffered=each["waiting"],
+            )
+            for name, each in status["streams"].items()
+        ),
+        splits=tuple(
+            SplitNumbers(
+                stream=name,
+                partition=lane,
+                watermark_lag_seconds=max(0, now_ms - place["max_time"] + (stream["delay_ms"] or 0)) / 1000,
+            )
+            for name, stream in status["streams"].items()
+            for lane, place in stream["lanes"].items()
+            if place["max_time"] is not None
+        ),
+        partitions=(
+            PartitionNumbers(busy_seconds=busy, idle_seconds=max(0.0, status["uptime_seconds"] - busy)),
+        ),
+        checkpoints=CheckpointNumbers(
+            completed=checkpoints,
+            failed=status["failed_snapshots"],
+            seconds=None if snapshot is None else snapshot["seconds"],
+            bytes=None if snapshot is None else snapshot["bytes"],
+            at_ms=None if snapshot is None else snapshot["at_ms"],
+        ),
+        latency=Buckets(tuple(latency["bounds"]), tuple(latency["counts"]), latency["sum"]),
+        state_bytes=status["state_bytes"],
+        restarts=restarts,
+        uptime_seconds=status["uptime_seconds"],
+    )  # fmt: skip
+
+
+def journal_numbers(status: JournalStatus, seen: int) -> JournalNumbers:
+    """`seen`: how far the live worker has come in it."""
+    return JournalNumbers(
+        position=status.durable,
+        seen=seen,
+        bytes=status.bytes,
+        appends=status.appends,
+        duplicates=status.duplicates,
+        syncs=status.groups,
+        sync_seconds=status.sync_seconds,
+        refused_busy=status.refused_busy,
+        refused_full=status.refused_full,
+    )
+
+
+def match_numbers(first_seq: int, last_seq: int, counts: HubCounts) -> MatchNumbers:
+    """Of the match log, and of those who follow it."""
+    return MatchNumbers(
+        first_seq=first_seq,
+        last_seq=last_seq,
+        followers=counts.followers,
+        behind=counts.behind,
+        sent=counts.sent,
+        lost=counts.lost,
+    )
+
+
+def output_numbers(statuses: Mapping[str, OutputStatus]) -> tuple[OutputNumbers, ...]:
+    """Of all outputs."""
+    return tuple(
+        OutputNumbers(
+            output=name,
+            is_up=status.state == "running",
+            lag=status.lag,
+            delivered=status.delivered,
+            retries=status.retries,
+            dead_letters=status.dead_letters,
+            lost=status.lost,
+        )
+        for name, status in statuses.items()
+    )
+
+
+def _patterns(
+    counted: Mapping[str, Mapping[str, int]], versions: Mapping[str, tuple[str, int]]
+) -> tuple[PatternNumbers, ...]:
+    """By pattern and version. One version may run twice, as it drains and as what follows it: they are added up."""
+    found: dict[tuple[str, int], dict[str, int]] = {}
+    for name, numbers in counted.items():
+        into = found.setdefault(versions.get(name, (name, 0)), {})
+        for what, count in numbers.items():
+            into[what] = into.get(what, 0) + count
+    return tuple(
+        PatternNumbers(pattern=pattern, version=version, **numbers) for (pattern, version), numbers in found.items()
+    )
