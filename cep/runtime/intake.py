@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,10 @@ class Intake:
         self.stream = stream
         self.time = time
         self._decoder = decoder
+
+    def wrap(self, make: Callable[[Decoder], Decoder]) -> None:
+        """Put another decoder around the one there is."""
+        self._decoder = make(self._decoder)
 
     def decode(self, chunk: Chunk) -> Decoded:
         """The chunk's records as columns."""

@@ -23,9 +23,8 @@ from ostinato.cep.runtime.sources import ReadChunk, Tick
 from ostinato.server.journal import Entry, Kind
 from ostinato.server.live.generation import Activation, Generation
 from ostinato.server.live.messages import Activated
-from ostinato.server.live.outlet import DEAD_LETTERS, MatchOutlet
+from ostinato.server.live.outlet import DEAD_LETTERS, MatchOutlet, RowLog
 from ostinato.server.live.program import Checker, Runnable
-from ostinato.server.matches import MatchLogWriter
 from ostinato.state.errors import SnapshotError
 from ostinato.state.manifest import SourceState
 
@@ -69,7 +68,7 @@ class Engine:
 
     def __init__(
         self,
-        log: MatchLogWriter,
+        log: RowLog,
         find: Callable[[int], Generation],
         activated: Callable[[Activated], None] = lambda _: None,
         written: Callable[[int, int], None] = lambda _count, _at_ms: None,

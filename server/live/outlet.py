@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 import numpy as np
@@ -18,7 +18,7 @@ from ostinato.cep.connectors.kafka.rows import values_of
 from ostinato.cep.runtime.plan import LATE
 from ostinato.server.live.generation import Generation
 from ostinato.server.live.program import stream_of
-from ostinato.server.matches import Kind, MatchLogWriter, Rows
+from ostinato.server.matches import Kind, Rows
 
 if TYPE_CHECKING:
     from ostinato.cep.nfa.output import Maker
@@ -34,6 +34,15 @@ class _Letter(msgspec.Struct):
 _letter = msgspec.json.Decoder(_Letter)
 
 
+class RowLog(Protocol):
+    """Where rows go; see `MatchLogWriter`."""
+
+    @property
+    def next_seq(self) -> int: ...
+
+    def append(self, rows: Rows) -> int: ...
+
+
 class MatchOutlet:
     """See `ostinato.cep.runtime.job.Outlet`. Rows are numbered from 1 on, in the order in which they come.
 
@@ -41,7 +50,7 @@ class MatchOutlet:
     that they had; those that the log holds already are not written again.
     """
 
-    def __init__(self, log: MatchLogWriter, written: Callable[[int, int], None] = lambda _count, _at_ms: None) -> None:
+    def __init__(self, log: RowLog, written: Callable[[int, int], None] = lambda _count, _at_ms: None) -> None:
         """`written`: is told how many rows are new, and when the record was written that completed them (epoch ms)."""
         self.seq = 1
         """The number of the next row."""

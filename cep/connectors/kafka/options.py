@@ -120,7 +120,8 @@ class KafkaSource:
         topics: their names; empty with a `pattern`.
         pattern: a regular expression that whole names of topics match.
         start: where to begin where nothing was committed: ``earliest``, ``latest``, or a time, epoch ms.
-        until: ``latest``: end where the topics ended when the job began; None: never.
+        until: ``latest``: end where the topics ended when the job began; epoch ms: before the first record of each
+            partition that is as young as this, or where it ended; None: never.
         keying: whether records are partitioned by the stream's key: checked, believed, or brought about through a topic
             of the job's own.
         on_lost_offsets: what to do where the records that come next have been deleted.
@@ -133,7 +134,7 @@ class KafkaSource:
     topics: tuple[str, ...]
     pattern: str | None = None
     start: Literal["earliest", "latest"] | int = "earliest"
-    until: Literal["latest"] | None = None
+    until: Literal["latest"] | int | None = None
     keying: Keying = "verify"
     on_lost_offsets: LostOffsets = "fail"
     isolation: Isolation = "read_committed"

@@ -266,7 +266,7 @@ class KafkaReader:
         if not found:
             raise SourceError(f"{source.place}: there is no topic of such a name; create it, or check topic_pattern")
         starts = await self._starts(found)
-        ends = await self._consumer.end_offsets(found) if source.until is not None else {}
+        ends = await self._ends(found)
         self._places = {at: _Place(n, at, starts[at], ends.get(at)) for n, at in enumerate(found)}
 
     async def _partitions(self) -> list[TopicPartition]:
@@ -298,6 +298,19 @@ class KafkaReader:
         ends = dict(await self._consumer.end_offsets(found))
         if isinstance(start, int):
             for at, there in (await self._consumer.offsets_for_times(dict.fromkeys(found, start))).items():
+                if there is not None:
+                    ends[at] = there.offset
+        return ends
+
+    async def _ends(self, found: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where reading ends; empty: nowhere."""
+        assert self._consumer is not None
+        until = self._source.until
+        if until is None:
+            return {}
+        ends = dict(await self._consumer.end_offsets(found))
+        if isinstance(until, int):
+            for at, there in (await self._consumer.offsets_for_times(dict.fromkeys(found, until))).items():
                 if there is not None:
                     ends[at] = there.offset
         return ends

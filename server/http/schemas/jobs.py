@@ -122,7 +122,11 @@ class BacktestBucket(msgspec.Struct, frozen=True):
 
 
 class BacktestPattern(msgspec.Struct, frozen=True):
-    """What one pattern found. `only_here` and `only_live`: how many the other has not; examples of both follow."""
+    """What one pattern found. `live`: matches of the version that counts, over the same events.
+
+    `common`, `only_here`, `only_live`: rows (matches and timeouts, by value and time) that both have, or one of them;
+    null where nothing was compared. Examples of both follow: ``{"kind", "time", "row"}``.
+    """
 
     pattern: str
     matches: int
@@ -137,7 +141,7 @@ class BacktestPattern(msgspec.Struct, frozen=True):
 
 
 class BacktestInfo(msgspec.Struct, frozen=True):
-    """A backtest. `progress` goes from 0 to 1."""
+    """A backtest. `progress` goes from 0 to 1, `bucket_ms` is the width of the buckets, `notes` is what to know."""
 
     id: str
     state: Literal["QUEUED", "RUNNING", "FINISHED", "CANCELED", "FAILED"]
@@ -151,6 +155,10 @@ class BacktestInfo(msgspec.Struct, frozen=True):
     ended_ms: int | None = None
     patterns: list[BacktestPattern] = []
     error: str | None = None
+    bucket_ms: int | None = None
+    late: int = 0
+    bad: int = 0
+    notes: list[str] = []
 
 
 class BacktestPage(msgspec.Struct, frozen=True):
