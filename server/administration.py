@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -45,7 +45,7 @@ class Standing:
     checks: dict[str, Callable[[], str | None]] = field(default_factory=dict)
     vital: dict[str, Callable[[], str | None]] = field(default_factory=dict)
     progress: Callable[[], Progress] = Progress
-    metrics: Callable[[], tuple[bytes, str]] = lambda: (b"", "text/plain; version=0.0.4")
+    metrics: Callable[[], Awaitable[tuple[bytes, str]]] | None = None
     ending: bool = False
 
 
@@ -90,7 +90,9 @@ class Administration:
         return schemas.ConfigView(str(self._loaded.file) if self._loaded.file else None, settings)
 
     async def metrics(self) -> tuple[bytes, str]:
-        return self._standing.metrics()
+        if self._standing.metrics is None:
+            return b"", "text/plain; version=0.0.4"
+        return await self._standing.metrics()
 
     async def tokens(self, limit: int, after: str | None) -> schemas.TokenPage:
         items, following = pages.page_of(self._catalog.tokens.all(), limit, after, lambda token: token.name)

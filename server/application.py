@@ -23,6 +23,7 @@ from ostinato.server.http.routes import ROUTES
 from ostinato.server.http.runner import Runner
 from ostinato.server.http.services import Services
 from ostinato.server.registry import RegistryError
+from ostinato.server.services.metering import Metering
 from ostinato.server.token_file import TokenFileError, read_tokens
 
 FIRST_TOKEN = "operator"  # noqa: S105 - a name
@@ -79,7 +80,8 @@ class Application:
             stack.push_async_callback(_end, touching)
             administration = Administration(self.loaded, self.catalog, self.standing)
             self.services.server = self.services.tokens = administration
-            self.api = Api(self.config, ROUTES, self.services, self.catalog)
+            self.metering = Metering(ROUTES)
+            self.api = Api(self.config, ROUTES, self.services, self.catalog, self.metering.observe)
             await self._open_services(stack)
             runner = Runner(self.api, self.config, self._sockets)
             await runner.start()

@@ -68,6 +68,7 @@ def command(
         _fail(str(error), exits.TAKEN)
     except DirectoryError as error:
         _fail(str(error), exits.STATE)
+    _log(loaded)
     with directory:
         code = _serve(loaded, directory, new_token=new_token)
     leave(code)
@@ -87,6 +88,15 @@ def _refuse_open_doors(loaded: Loaded) -> None:
         )
     if not config.auth.enabled:
         _fail(f"others reach {config.server.host}, and auth.enabled = false lets them do everything", exits.CONFIG)
+
+
+def _log(loaded: Loaded) -> None:
+    from ostinato.server.logs import set_up
+
+    config = loaded.config
+    secrets = [*config.webhooks.secrets.values(), config.kafka.sasl_password, config.tls.key_password]
+    hidden = [secret.reveal() for secret in secrets if secret is not None]
+    set_up("text" if config.log.format == "text" else "json", config.log.level, hidden=hidden)
 
 
 def _serve(loaded: Loaded, directory: DataDirectory, *, new_token: bool) -> int:

@@ -89,9 +89,12 @@ class Worker:
         self._snapshot_position = -1
         self._snapshot_due = time.monotonic() + setup.interval_ms / 1000
         self.last_snapshot: messages.Snapshot | None = None
+        self.snapshots = 0
         self.failed_snapshots = 0
+        self.idle_seconds = 0.0
         self.started = time.monotonic()
         self.said = self._restore()
+        self.recovery_seconds = time.monotonic() - self.started
         self._reader = JournalReader(setup.journal, self.engine.place.position)
 
     def _restore(self) -> list[str]:
@@ -175,7 +178,9 @@ class Worker:
 
     def _listen(self, seconds: float) -> None:
         """Take what the server has said; waits for that for so long at most."""
+        began = time.monotonic()
         ready, _, _ = select.select([self._link], [], [], seconds)
+        self.idle_seconds += time.monotonic() - began
         if not ready:
             return
         data = self._link.recv(1 << 20)
@@ -274,6 +279,7 @@ class Worker:
         size = sum(blob.size for blob in manifest.blobs)
         said = messages.Snapshot(written.id, position, self._positions[0], round(seconds, 6), size, manifest.taken_at)
         self.last_snapshot = said
+        self.snapshots += 1
         self._say(said)
         for number in waiting:
             self._say(messages.Answer(number, {"id": written.id, "position": position, "bytes": size}))

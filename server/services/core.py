@@ -29,6 +29,7 @@ from ostinato.server.journal import Journal, JournalError, JournalOptions
 from ostinato.server.live.messages import Snapshot
 from ostinato.server.live.process import Live
 from ostinato.server.live.spec import WorkerSpec
+from ostinato.server.matches import MatchLogReader
 from ostinato.server.services.checkpoints import Checkpoints
 from ostinato.server.services.events import Events
 from ostinato.server.services.feeding import Feeding
@@ -105,7 +106,8 @@ class Core:
         await asyncio.to_thread(self.feeding.use, self.changes.body)
         stack.push_async_callback(asyncio.to_thread, self.feeding.close)
         self.changes.on_change.append(self._feed)
-        for work, name in ((self._tick(), "ticks"), (self._tidy(), "tidying")):
+        watching = application.metering.watch_loop()
+        for work, name in ((self._tick(), "ticks"), (self._tidy(), "tidying"), (watching, "loop lag")):
             task = asyncio.create_task(work, name=name)
             stack.push_async_callback(_end, task)
         self._stand(application)
@@ -133,6 +135,8 @@ class Core:
         outputs = Outputs(self.catalog, self.deliveries)
         for said in await outputs.begin():
             log.error("an output cannot begin: %s", said)
+        self._log = MatchLogReader(matches)
+        stack.callback(self._log.close)
         reading = Matches(matches, server, self.hub, most_followers=config.limits.sse_clients)
         stack.callback(reading.close)
         application.services.outputs = outputs
@@ -142,6 +146,7 @@ class Core:
         standing = application.standing
         standing.checks["live worker"] = self._check_live
         standing.checks["journal"] = lambda: self.journal.status().failure
+        standing.metrics = lambda: application.metering.render(self)
         standing.progress = lambda: Progress(self.live.generation, self.live.position, self.live.last_seq)
 
     def _check_live(self) -> str | None:
@@ -191,10 +196,9 @@ class Core:
             with contextlib.suppress(ServiceError, JournalError):
                 await self.changes.forget_drained()
 
-    async def status(self) -> dict[str, Any]:
-        """What the live worker counts; raises ServiceError where it does not answer."""
-        found: dict[str, Any] = await self.live.ask("status")
-        return found
+    async def match_range(self) -> tuple[int, int]:
+        """The numbers of the first and the last row that the match log has."""
+        return await asyncio.to_thread(lambda: (self._log.first_seq, self._log.last_seq))
 
 
 def _journal_options(config: ServerConfig) -> JournalOptions:

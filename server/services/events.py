@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 from ostinato.server.catalog.definitions import Body
 from ostinato.server.changes.texts import stream_in
 from ostinato.server.failures import (
-    ConflictError,
     Flaw,
     MalformedError,
     NotReadyError,
@@ -87,7 +86,7 @@ class Events:
             self._journal.append_async(stream, checked.data, checked.rows, key=None if key is None else key.encode())
         )
         if appended.differs:
-            raise ConflictError(
+            raise RefusedError(
                 f"the Idempotency-Key {key!r} has come before with other events; those were taken, these were not"
             )
         return EventsReceipt(
