@@ -28,6 +28,10 @@ class JobError(click.ClickException):
         click.echo(f"ostinato: {self.message}", err=True)
 
 
+class NoSuchJobError(JobError):
+    """There is no such running job on this machine."""
+
+
 def running_jobs() -> tuple[Path, list[Entry]]:
     """The folder of running jobs, and their entries, the oldest first. Raises JobError."""
     try:
@@ -41,7 +45,8 @@ def find_job(wanted: str) -> tuple[Path, Entry]:
     """The running job of a name, an id, or the beginning of either where there is only one such.
 
     Raises:
-        JobError: there is none, or there are several.
+        NoSuchJobError: there is none.
+        JobError: there are several.
     """
     folder, entries = running_jobs()
     for matching in (
@@ -55,9 +60,9 @@ def find_job(wanted: str) -> tuple[Path, Entry]:
         if matching:
             raise JobError(f"several running jobs are called `{wanted}`: {_listed(matching)}; give the id of one")
     if not entries:
-        raise JobError(f"there is no running job `{wanted}`: none runs here (as this user, in {folder})")
+        raise NoSuchJobError(f"there is no running job `{wanted}`: none runs here (as this user, in {folder})")
     hint = did_you_mean(wanted, [entry.name for entry in entries])
-    raise JobError(f"there is no running job `{wanted}`; {hint or f'these run: {_listed(entries)}'}")
+    raise NoSuchJobError(f"there is no running job `{wanted}`; {hint or f'these run: {_listed(entries)}'}")
 
 
 def _listed(entries: Sequence[Entry]) -> str:

@@ -207,7 +207,7 @@ def lasting(program: str, given: dict[str, Any]) -> Lasting:
     restart = given["restart"] or (DEFAULT_RESTART if address is not None else "none")
     restart_strategy(restart)
     return Lasting(
-        _job_name(program, given["name"]),
+        job_name(program, given["name"]),
         given["name"] is not None,
         address,
         CheckpointOptions(
@@ -238,7 +238,12 @@ def _need_checkpoints(given: dict[str, Any]) -> None:
             )
 
 
-def _job_name(program: str, given: str | None) -> str:
+def job_name(program: str, given: str | None) -> str:
+    """What a job is called: what was said, else the program's name.
+
+    Raises:
+        click.UsageError: it is no name.
+    """
     if given is None:
         return re.sub(r"[^A-Za-z0-9_.-]+", "-", PurePath(program).stem).lstrip(".-")[:100] or "job"
     if not _NAME.fullmatch(given):

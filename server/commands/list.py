@@ -1,25 +1,97 @@
-"""`ostinato list`: the running jobs of this machine."""
+"""`ostinato list`: the running jobs of this machine, and those of the server."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ostinato.server.console import age, size, table
+from ostinato.server.remote.connection import Remote, server_options
+
+if TYPE_CHECKING:
+    from ostinato.server.http.schemas.jobs import JobInfo
 
 
 @click.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+@click.option("--all", "-a", "all_of_them", is_flag=True, help="Show also jobs of the server that have ended.")
 @click.option("--verbose", "-v", is_flag=True, help="Show what the time of each operator goes into.")
-def command(as_json: bool, verbose: bool) -> None:
-    """List the running jobs of this machine (and user), the oldest first.
+@server_options
+def command(all_of_them: bool, verbose: bool, remote: Remote) -> None:
+    """List the running jobs of this machine (and user), the oldest first, and those of the server, if there is one.
 
     A job that does not answer is listed as UNREACHABLE. Ages are of the last completed checkpoint: as much input would
     be read again if the job failed now.
     """
+    jobs = _local_jobs()
+    submitted = _server_jobs(remote, all_of_them=all_of_them)
+    if remote.as_json:
+        import msgspec
+
+        document = {"jobs": jobs} if submitted is None else {"jobs": jobs, "server_jobs": submitted}
+        click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+        return
+    if not jobs and not submitted:
+        click.echo("no running jobs", err=True)
+        return
+    if jobs:
+        _show_local(jobs, verbose=verbose)
+    if submitted:
+        if jobs:
+            click.echo()
+        _show_submitted(submitted, verbose=verbose)
+
+
+def _server_jobs(remote: Remote, *, all_of_them: bool) -> list[JobInfo] | None:
+    """The jobs of the server; None where there is no server. One that nobody named may be silent: that is said."""
+    if not remote.found:
+        return None
+    from ostinato.server.client import calls
+    from ostinato.server.remote.connection import RemoteFailure
+    from ostinato.server.remote.jobs import running
+
+    try:
+        with remote.client(timeout_seconds=10.0) as client:
+            return list(client.every(calls.jobs.jobs(limit=1000))) if all_of_them else running(client)
+    except RemoteFailure as error:
+        if remote.said:
+            raise
+        click.echo(f"{error.message} (its jobs are not listed)", err=True)
+        return None
+
+
+def _show_submitted(jobs: Sequence[JobInfo], *, verbose: bool) -> None:
+    from ostinato.server.remote import shown
+
+    now = time.time() * 1000
+    shown.show_table(
+        ("job of the server", "id", "since", "state", "-p", "events", "events/s", "matches", "checkpoint", "restarts"),
+        (
+            (
+                job.name,
+                job.id,
+                shown.moment(job.started_ms or job.created_ms),
+                job.state + (f": {job.error}" if job.error else ""),
+                str(job.parallelism),
+                shown.count(job.events),
+                shown.count(job.events_per_second),
+                shown.count(job.matches),
+                "-" if job.last_checkpoint_ms is None else f"{age(max(0.0, now - job.last_checkpoint_ms) / 1000)} ago",
+                str(job.restarts),
+            )
+            for job in jobs
+        ),
+        numbers=("-p", "events", "events/s", "matches", "restarts"),
+    )
+    for job in jobs:
+        if verbose and job.operators:
+            click.echo(f"\n{job.name} ({job.id}), what the time of its operators goes into")
+            click.echo(table([("operator", "busy", "idle", "backpressured"), *_times(job.operators)], left=1))
+
+
+def _local_jobs() -> list[dict[str, Any]]:
     from ostinato.server.jobs import JobError, ask, running_jobs
     from ostinato.server.protocol import Ask
 
@@ -40,14 +112,10 @@ def command(as_json: bool, verbose: bool) -> None:
             jobs.append(known | ask(folder, entry, Ask("status")))
         except JobError as error:
             jobs.append(known | {"error": error.message})
-    if as_json:
-        import json
+    return jobs
 
-        click.echo(json.dumps({"jobs": jobs}, indent=2))
-        return
-    if not jobs:
-        click.echo("no running jobs", err=True)
-        return
+
+def _show_local(jobs: Sequence[Mapping[str, Any]], *, verbose: bool) -> None:
     head = ("name", "id", "since", "state", "-p", "events", "events/s", "checkpoint", "restarts", "busy", "idle", "bp")
     click.echo(table([head, *map(_row, jobs)], left=4))
     for job in jobs:

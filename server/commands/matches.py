@@ -13,7 +13,13 @@ from ostinato.server.remote.connection import Remote, server_options
 @click.option("--follow", "-f", is_flag=True, help="Show matches as they come, until Ctrl-C.")
 @click.option("--pattern", help="Only those of this pattern.")
 @click.option("--stream", help="Only those of this stream.")
-@click.option("--kind", type=click.Choice(["match", "timeout", "late", "dead letter"]), help="Only this kind of rows.")
+@click.option(
+    "--kind",
+    type=click.Choice(["match", "timeout", "late", "dead letter", "all"]),
+    default="match",
+    show_default=True,
+    help="Which rows of the match log.",
+)
 @click.option(
     "--after",
     type=click.IntRange(0),
@@ -26,7 +32,7 @@ def command(
     follow: bool,
     pattern: str | None,
     stream: str | None,
-    kind: str | None,
+    kind: str,
     after: int | None,
     limit: int | None,
     remote: Remote,
@@ -41,7 +47,7 @@ def command(
     from ostinato.server.http.schemas.matches import RowKind
     from ostinato.server.remote.matches import Wanted, newest, show_match, show_matches
 
-    wanted = Wanted(stream, pattern, cast("RowKind | None", kind))
+    wanted = Wanted(stream, pattern, None if kind == "all" else cast("RowKind", kind))
 
     def lost(gone: Lost) -> None:
         click.echo(f"matches {gone.first} to {gone.last} were deleted before they were read (retention)", err=True)

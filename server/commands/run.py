@@ -12,6 +12,7 @@ import click
 from ostinato.server import exits
 from ostinato.server.lasting_options import SectionedCommand, lasting, lasting_options
 from ostinato.server.options import param_values
+from ostinato.server.remote.connection import Remote, with_server
 
 if TYPE_CHECKING:
     from ostinato.cep.runtime.load import ConnectorSpec
@@ -79,7 +80,15 @@ _NAMED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*(?:\.late)?)=(.+)", re.DOTALL)
 @click.option("--show", type=click.IntRange(0), metavar="N", help="Write only the first N rows, but run to the end.")
 @click.option("--json", "as_json", is_flag=True, help="Matches as JSON also on a terminal, and the summary as JSON.")
 @click.option("--no-progress", is_flag=True, help="Show no progress on the terminal.")
+@click.option(
+    "--detach",
+    "-d",
+    is_flag=True,
+    help="Hand the program over to a server, which runs it as a job of its own (`list`, `stop`, `cancel`), and print "
+    "the job's id. With it go -p, -s, --param, --name, --interval and --restart.",
+)
 @lasting_options
+@with_server
 def command(
     program: str,
     inputs: tuple[str, ...],
@@ -95,8 +104,9 @@ def command(
     kafka: str | None,
     limit: int | None,
     show: int | None,
-    as_json: bool,
     no_progress: bool,
+    detach: bool,
+    remote: Remote,
     **given: Any,
 ) -> None:
     """Run the patterns of PROGRAM, a .cep file or a Python module with decorated patterns, over their input.
@@ -106,6 +116,14 @@ def command(
 
     With checkpoints, matches in files come exactly once, whatever happens to the process: start it again with --resume.
     """
+    as_json = remote.as_json
+    if detach:
+        from ostinato.server.remote.submitting import submit
+
+        submit(remote, program, workers, param_values(params), given)
+        return
+    if remote.url or remote.token or remote.ca_file:
+        raise click.UsageError("--server, --token and --ca-file are about jobs of a server; give --detach (-d) too")
     from ostinato.cep.runtime.memory import collect_less_often
 
     collect_less_often()

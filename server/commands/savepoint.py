@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
+from ostinato.server.remote.connection import Remote, server_options
 from ostinato.server.targets import absolute_address, address_of_savepoint, opened
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command("savepoint")
@@ -20,34 +16,40 @@ if TYPE_CHECKING:
 @click.option(
     "--name", metavar="JOB", help="With --list and a Redis, or --dispose: whose they are, if the address does not say."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what is listed, or was taken, as one JSON object.")
+@server_options
 def command(
-    job: str | None, target: str | None, listed: str | None, dispose: str | None, name: str | None, as_json: bool
+    job: str | None, target: str | None, listed: str | None, dispose: str | None, name: str | None, remote: Remote
 ) -> None:
     """Take a savepoint of the running JOB (a name, an id, or the beginning of one), and print its address.
 
     It goes to TARGET, a directory or a Redis address, or to the job's own checkpoint store. The job goes on. `ostinato
-    run ... -s ADDRESS` begins from it, also with another number of workers or a changed program.
+    run ... -s ADDRESS` begins from it, also with another number of workers or a changed program. Of a job of the
+    server, TARGET is the name of the savepoint.
     """
     if sum(given is not None for given in (job, listed, dispose)) != 1:
         raise click.UsageError("say of which running JOB to take a savepoint, or --list ADDRESS, or --dispose ADDRESS")
     if listed is not None:
-        _list(listed, name, as_json)
+        _list(listed, name, remote.as_json)
     elif dispose is not None:
         _dispose(dispose, name)
     else:
         assert job is not None
-        _take(job, target, as_json)
+        _take(job, target, remote)
 
 
-def _take(job: str, target: str | None, as_json: bool) -> None:
+def _take(job: str, target: str | None, remote: Remote) -> None:
     from ostinato.server.console import size
-    from ostinato.server.jobs import ask, find_job
+    from ostinato.server.jobs import ask
     from ostinato.server.protocol import Ask
+    from ostinato.server.remote.jobs import local_job
 
-    folder, entry = find_job(job)
+    local = local_job(job, remote)
+    if local is None:
+        _take_on_server(job, target, remote)
+        return
+    folder, entry = local
     result = ask(folder, entry, Ask("savepoint", absolute_address(target)))
-    if as_json:
+    if remote.as_json:
         import json
 
         click.echo(json.dumps(result))
@@ -55,6 +57,23 @@ def _take(job: str, target: str | None, as_json: bool) -> None:
     click.echo(result["savepoint_address"])
     said = f"{size(result['bytes_total'])} in {result['seconds']:.2f} s"
     click.echo(f"savepoint {result['id']} of job {entry.name} ({entry.id}): {said}", err=True)
+
+
+def _take_on_server(job: str, target: str | None, remote: Remote) -> None:
+    from ostinato.server.console import size
+    from ostinato.server.remote import shown
+    from ostinato.server.remote.jobs import savepoint_name, server_job
+
+    name = savepoint_name(target)
+    with remote.client() as client:
+        found = server_job(client, job)
+        taken = client.create_savepoint(found.id, name=name)
+    if remote.as_json:
+        shown.as_json(taken)
+        return
+    click.echo(taken.path)
+    said = f"{size(taken.bytes)} in {taken.duration_ms / 1000:.2f} s"
+    click.echo(f"savepoint {found.id}/{taken.name} of job {found.name}: {said}", err=True)
 
 
 def _list(address: str, job: str | None, as_json: bool) -> None:

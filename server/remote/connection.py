@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from ostinato.server.client import ApiError, Client, ClientError
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-SECTION = "Server"
 
 
 class RemoteFailure(click.ClickException):
@@ -45,6 +44,22 @@ class Remote:
     token: str | None
     ca_file: str | None
     as_json: bool
+
+    @property
+    def said(self) -> bool:
+        """Whether somebody named a server, here or in the environment."""
+        return bool(self.url or os.environ.get("OSTINATO_URL"))
+
+    @property
+    def found(self) -> bool:
+        """Whether there is a server to ask: one that was named, or that runs on this machine."""
+        from ostinato.server.endpoint import running_servers
+        from ostinato.server.registry import RegistryError
+
+        try:
+            return self.said or bool(running_servers())
+        except RegistryError:
+            return False
 
     @contextmanager
     def client(self, sources: Sources | None = None, *, timeout_seconds: float = 60.0) -> Iterator[Client]:
@@ -151,8 +166,8 @@ def _said(error: ApiError, sources: Sources | None) -> list[str]:
     return lines
 
 
-_OPTIONS = (
-    click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON, and what goes wrong, too."),
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON, and what goes wrong, too.")
+_TARGET = (
     click.option(
         "--ca-file", metavar="FILE", help="Certificates by which the server is known.  [env: OSTINATO_CA_FILE]"
     ),
@@ -167,7 +182,12 @@ _OPTIONS = (
 
 
 def server_options(function: F) -> F:
-    """Give a command the options; it gets them as the `remote`, a `Remote`."""
+    """Give a command the options of the server, and `--json`; it gets them as the `remote`, a `Remote`."""
+    return with_server(_JSON(function))
+
+
+def with_server(function: F) -> F:
+    """The same for a command that has a `--json` of its own, as `as_json`."""
 
     @wraps(function)
     def command(
@@ -175,6 +195,6 @@ def server_options(function: F) -> F:
     ) -> Any:
         return function(*args, remote=Remote(url, token, ca_file, as_json), **given)
 
-    for option in _OPTIONS:
+    for option in _TARGET:
         command = option(command)
     return command  # type: ignore[return-value]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import select
 import sys
 import time
@@ -57,7 +56,8 @@ def lines(file: BinaryIO) -> Iterator[bytes | None]:
     while True:
         if not select.select([descriptor], [], [], _QUIET_SECONDS)[0]:
             yield None
-        chunk = os.read(descriptor, _CHUNK_BYTES)
+        # what was peeked at stands in the file's buffer, which is empty after this
+        chunk = file.read1(_CHUNK_BYTES)  # type: ignore[attr-defined]
         if not chunk:
             break
         *whole, rest = (rest + chunk).split(b"\n")
