@@ -102,8 +102,10 @@ def _log(loaded: Loaded) -> None:
 def _serve(loaded: Loaded, directory: DataDirectory, *, new_token: bool) -> int:
     from ostinato.server.catalog import CatalogError
     from ostinato.server.http.runner import bind, check_tls
+    from ostinato.server.quickness import be_quick
     from ostinato.server.token_file import TokenFileError
 
+    be_quick()
     server = loaded.config.server
     try:
         check_tls(loaded.config)
@@ -134,6 +136,7 @@ def _serve(loaded: Loaded, directory: DataDirectory, *, new_token: bool) -> int:
 
 async def _run(loaded: Loaded, directory: DataDirectory, sockets: list[socket], *, new_token: bool) -> int:
     from ostinato.server.application import Application
+    from ostinato.server.quickness import keep_what_is_here
 
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[int] = loop.create_future()
@@ -146,6 +149,7 @@ async def _run(loaded: Loaded, directory: DataDirectory, sockets: list[socket], 
     loop.add_signal_handler(signal.SIGTERM, end, exits.TERMINATED)
     loop.add_signal_handler(signal.SIGINT, end, exits.INTERRUPTED)
     async with Application(loaded, directory, sockets, new_token=new_token) as application:
+        keep_what_is_here()
         if application.first_token is not None:
             click.echo(f"token: {application.first_token}")
             _say(f"this token is shown once; it stands in {directory.path / 'token'} too, for you alone")

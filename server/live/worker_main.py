@@ -16,11 +16,11 @@ from pathlib import Path
 
 import msgspec
 
-from ostinato.cep.runtime.memory import collect_less_often
 from ostinato.cep.runtime.worker_main import die_with
 from ostinato.server import exits
 from ostinato.server.live.generation import Generation
 from ostinato.server.live.spec import WorkerSpec
+from ostinato.server.quickness import be_quick
 from ostinato.state.steps import become_worker
 
 
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     """Run until told to stop; returns the exit code."""
     parent, descriptor = arguments
     die_with(int(parent))
-    collect_less_often()
+    be_quick()
     become_worker(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server ends it in good order
     spec = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerSpec)
