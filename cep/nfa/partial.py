@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,9 @@ from ostinato.patterns.types import DOUBLE, STRING
 OPEN, COMPLETE, SKIPPED = "open", "complete", "skipped"
 """Waits for events; waits until earlier partial matches let it out; was pruned by the skip strategy, and is over with
 the key's next event."""
+
+_REGISTER = re.compile(r"(.* \d+) (.+)", re.DOTALL)
+"""How `RegisterPlan.registers` describes them: function, stage, column, offset; and the type, which may have spaces."""
 
 Path = tuple[tuple[str, int], ...]
 """The events of a partial match, oldest first: stage and slot."""
@@ -165,7 +169,9 @@ def _registers(compiled: CompiledSet, number: int, cells: AnyArray, null: AnyArr
     names = compiled.plan.registers[number]
     found: dict[str, Any] = {}
     for at, name in enumerate(names):
-        what, _, type_ = name.rpartition(" ")
+        described = _REGISTER.fullmatch(name)
+        assert described is not None, f"a register is described as {name!r}"
+        what, type_ = described.groups()
         value: Any = None
         if not null[at]:
             value = int(cells[at])
