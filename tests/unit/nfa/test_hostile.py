@@ -163,7 +163,7 @@ def test_what_is_kept_of_an_object_goes_with_it() -> None:
     class Thing:
         pass
 
-    made = ByIdentity(lambda thing: [type(thing).__name__])
+    made: ByIdentity[Thing, list[str]] = ByIdentity(lambda thing: [type(thing).__name__])
     one, other = Thing(), Thing()
     assert made(one) is made(one)
     assert made(one) is not made(other)
