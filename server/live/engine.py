@@ -191,10 +191,12 @@ class Engine:
                         self.pipeline.settle(entry.time_ms)
                 case Kind.GENERATION:
                     number = msgspec.json.decode(entry.data, type=Activation).generation
-                    if prepared is None or prepared.runnable.generation.number != number:
-                        prepared = self.prepare(self._find(number))
-                    self.place.excluded = []
-                    self._activated(self._activate(prepared, entry.time_ms))
+                    # a record that comes again, as a server that was killed may have it, must not rename again
+                    if number > self.place.generation:
+                        if prepared is None or prepared.runnable.generation.number != number:
+                            prepared = self.prepare(self._find(number))
+                        self.place.excluded = []
+                        self._activated(self._activate(prepared, entry.time_ms))
         except MatchError as error:
             raise PatternFailedError(error.pattern, entry.position, str(error)) from error
         self.place.position = entry.next

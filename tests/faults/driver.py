@@ -124,7 +124,7 @@ class Job:
 
     def processes(self) -> list[int]:
         """All that live, zombies apart, oldest first."""
-        return sorted(_carrying(f"{NAME_VARIABLE}={self.name}".encode()))
+        return processes_named(self.name)
 
     def close(self) -> None:
         """Leave nothing behind, whatever state it is in."""
@@ -200,6 +200,11 @@ class Running:
 
     def check_alive(self) -> None:
         assert self.alive, f"the job has ended with {self.process.returncode}; it said:\n{self.said}"
+
+
+def processes_named(name: str) -> list[int]:
+    """Those that have a name in `NAME_VARIABLE`, zombies apart, oldest first."""
+    return sorted(_carrying(f"{NAME_VARIABLE}={name}".encode()))
 
 
 def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> bool:
