@@ -39,6 +39,7 @@ Observe = Callable[[str, int, float], None]
 ABORT = "ostinato.abort"
 """What the protocol of `runner` puts into the scope: cuts the connection."""
 
+_LONGEST_DETAIL = 2000
 _log = logging.getLogger("ostinato.http")
 
 
@@ -86,9 +87,9 @@ class Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "http":
-            await self._http(Request(scope, receive), send)
+            await self._http(Request(scope, receive, self.events), send)
         elif kind == "websocket":
-            await self._websocket(Request(scope, receive), receive, send)
+            await self._websocket(Request(scope, receive, self.events), receive, send)
         elif kind == "lifespan":
             await _lifespan(receive, send)
 
@@ -200,7 +201,7 @@ class Api:
                 caller.remote,
                 route.name,
                 target,
-                request.detail,
+                {name: _short(value) for name, value in request.detail.items()},
                 outcome[:1000],
             )
         except CatalogError as error:
@@ -267,6 +268,13 @@ class Api:
         finally:
             if self._observe is not None:
                 self._observe(name, status, time.perf_counter() - began)
+
+
+def _short(value: Any) -> Any:
+    """What the audit log keeps of a value: texts of patterns are kept with their versions, whole."""
+    if isinstance(value, str) and len(value) > _LONGEST_DETAIL:
+        return f"{value[:_LONGEST_DETAIL]}… ({len(value):,} characters)"
+    return value
 
 
 async def _pump(frames: Any, send: Send, seconds: float) -> None:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from ostinato.server.catalog.tokens import Role
 from ostinato.server.http.caller import ANY, Caller, Precondition
+from ostinato.server.http.limits import Buckets
 from ostinato.server.http.problems import HttpError
 from ostinato.server.http.reply import Receive, Scope
 
@@ -32,6 +33,7 @@ class Request:
         data: the route's body Struct, where it has one.
         raw: the body, where the route takes raw ones; `content_type` says which.
         detail: what the audit log shall say of it.
+        events: how many events each token may still send.
     """
 
     __slots__ = (
@@ -41,6 +43,7 @@ class Request:
         "content_type",
         "data",
         "detail",
+        "events",
         "headers",
         "method",
         "names",
@@ -50,9 +53,10 @@ class Request:
         "scope",
     )
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive, events: Buckets) -> None:
         self.scope = scope
         self._receive = receive
+        self.events = events
         self.method: str = scope.get("method", "GET")
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])

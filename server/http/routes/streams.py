@@ -64,6 +64,7 @@ async def events(request: Request, service: EventService) -> Reply:
     key = request.header(b"idempotency-key")
     if key is not None and not 0 < len(key) <= _LONGEST_KEY:
         raise HttpError(400, f"an `Idempotency-Key` has 1 to {_LONGEST_KEY} characters")
+    request.events.check(request.caller.name)
     receipt = await service.append(
         request.names["name"],
         request.raw,
@@ -73,7 +74,14 @@ async def events(request: Request, service: EventService) -> Reply:
         bad=request.query.bad,
         caller=request.caller,
     )
+    _charge(request, receipt)
     return Reply(receipt)
+
+
+def _charge(request: Request, receipt: EventsReceipt) -> None:
+    """How many there were is known only now: a batch that is too large makes later ones wait."""
+    if not receipt.duplicate:
+        request.events.charge(request.caller.name, receipt.accepted + receipt.dead_letters)
 
 
 async def events_socket(socket: Socket, service: EventService) -> None:
@@ -106,6 +114,7 @@ async def _take(message: bytes, socket: Socket, service: EventService) -> bytes:
             raise invalid(error, "the frame", EventsFrame.__struct_encode_fields__) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise HttpError(400, f"the frame is not JSON: {error}") from None
+        socket.request.events.check(socket.request.caller.name)
         receipt = await service.append(
             socket.request.names["name"],
             b"[" + b",".join(bytes(event) for event in frame.events) + b"]",
@@ -115,6 +124,7 @@ async def _take(message: bytes, socket: Socket, service: EventService) -> bytes:
             bad=bad,
             caller=socket.request.caller,
         )
+        _charge(socket.request, receipt)
         return encode(EventsAnswer(frame.id, receipt))
     except Exception as error:  # noqa: BLE001 - a frame is answered whatever it meets, as a request is
         problem = problem_of(error, "a frame of events").body(socket.request.path)

@@ -79,7 +79,7 @@ def test_every_route_has_a_service_of_the_protocols() -> None:
 def test_structs_of_requests_refuse_what_they_do_not_know() -> None:
     for route in ROUTES:
         for kind in (route.query, route.body):
-            if isinstance(kind, type):
+            if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
                 assert kind.__struct_config__.forbid_unknown_fields, f"{route.name}: {kind.__name__}"
 
 
