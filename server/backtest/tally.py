@@ -62,6 +62,11 @@ class Tally:
         self._pending = 0
         self._is_full = False
 
+    @property
+    def bucket_ms(self) -> int:
+        """How wide buckets are."""
+        return self._timeline.bucket_ms
+
     def take(self, side: int, rows: Rows) -> None:
         """Rows of a side."""
         if not rows.patterns:
@@ -170,12 +175,14 @@ class Tally:
 class Side:
     """A side's log of rows; see `RowLog`."""
 
-    next_seq = 0
-    """None is there yet, whatever its number."""
-
     def __init__(self, tally: Tally, number: int) -> None:
         self._tally = tally
         self._number = number
+
+    @property
+    def next_seq(self) -> int:
+        """No row is there yet, whatever its number."""
+        return 0
 
     def append(self, rows: Rows) -> int:
         self._tally.take(self._number, rows)
