@@ -8,8 +8,8 @@ A change is made in numbered steps, the same for each kind:
 4. append it to the journal: where its record stands, it takes effect, now and at every replay;
 5. mark it as made; wait until the worker has come to it; answer.
 
-Who is killed between 3 and 5 finds a change that was begun, and appends its record again: a record of a generation
-that runs already is passed over.
+Who is killed between 3 and 5 finds a change that was begun, looks whether the journal has its record, and appends it
+where it has not.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ from ostinato.server.changes.planning import Draft, declaration_of
 from ostinato.server.changes.shapes import structure
 from ostinato.server.changes.texts import Texts, param_in, stream_in, take_apart
 from ostinato.server.failures import ConflictError, NotThereError, RefusedError, ServiceError
-from ostinato.server.journal import Journal
+from ostinato.server.journal import Entry, Journal, JournalReader
+from ostinato.server.journal import Kind as JournalKind
 from ostinato.server.live.generation import SHADOW, Activation, engine_name
 from ostinato.server.live.messages import Exclude, Failed
 from ostinato.server.live.process import Live, LiveError
@@ -156,8 +157,22 @@ class Changes:
         number = self._tables.pending()
         if number is not None:
             log.warning("a change was begun and not finished", extra={"generation": number})
-            appended = self._journal.append_generation(msgspec.json.encode(Activation(number))).result()
-            self._tables.complete(number, appended.position)
+            position = self._recorded(number)
+            if position is None:
+                appended = self._journal.append_generation(msgspec.json.encode(Activation(number))).result()
+                position = appended.position
+            self._tables.complete(number, position)
+
+    def _recorded(self, number: int) -> int | None:
+        """Where the journal has the record of a generation; None where it has none."""
+        last = self._tables.changes(1)
+        since = max(self._journal.first, 0 if not last or last[0].position is None else last[0].position)
+        with JournalReader(self._journal.folder, since) as reader:
+            while entries := reader.read(self._journal.durable):
+                for entry in entries:
+                    if entry.kind is JournalKind.GENERATION and _generation(entry) == number:
+                        return entry.position
+        return None
 
     @property
     def runnable(self) -> Runnable:
@@ -499,6 +514,10 @@ class Changes:
 def _literals(params: Mapping[str, ParamDef]) -> dict[str, ast.Literal]:
     """The values that hold."""
     return {name: param_in(declaration_of(held)).value for name, held in params.items()}
+
+
+def _generation(entry: Entry) -> int:
+    return msgspec.json.decode(entry.data, type=Activation).generation
 
 
 def _of_pattern(name: str, check: Check) -> Callable[[Draft], None]:
