@@ -1,10 +1,13 @@
-"""Requests as methods: each is written once, in `calls`, and is a method of both clients, with its types."""
+"""Requests as methods: each is written once, in `calls`, and is a method of both clients, with its types.
+
+Of the class (``Client.pattern``) it is the function that builds the request.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import wraps
-from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from ostinato.server.client.call import Call
 
@@ -30,14 +33,14 @@ class Method(Generic[P, T]):
         self.__wrapped__ = build
 
     @overload
-    def __get__(self, client: None, owner: type[Any]) -> Self: ...
+    def __get__(self, client: None, owner: type[Any]) -> Callable[P, Call[T]]: ...
 
     @overload
     def __get__(self, client: _Sync, owner: type[Any]) -> Callable[P, T]: ...
 
-    def __get__(self, client: _Sync | None, owner: type[Any]) -> Self | Callable[P, T]:
+    def __get__(self, client: _Sync | None, owner: type[Any]) -> Callable[P, Call[T]] | Callable[P, T]:
         if client is None:
-            return self
+            return self._build
 
         @wraps(self._build)
         def method(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -56,14 +59,14 @@ class AsyncMethod(Generic[P, T]):
         self.__wrapped__ = build
 
     @overload
-    def __get__(self, client: None, owner: type[Any]) -> Self: ...
+    def __get__(self, client: None, owner: type[Any]) -> Callable[P, Call[T]]: ...
 
     @overload
     def __get__(self, client: _Async, owner: type[Any]) -> Callable[P, Awaitable[T]]: ...
 
-    def __get__(self, client: _Async | None, owner: type[Any]) -> Self | Callable[P, Awaitable[T]]:
+    def __get__(self, client: _Async | None, owner: type[Any]) -> Callable[P, Call[T]] | Callable[P, Awaitable[T]]:
         if client is None:
-            return self
+            return self._build
 
         @wraps(self._build)
         def method(*args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
