@@ -18,13 +18,13 @@ from ostinato.cep.connectors.factory import KAFKA, reader_for
 from ostinato.cep.runtime.clock import wall_clock
 from ostinato.cep.runtime.pipeline import Pipeline
 from ostinato.cep.runtime.sources import Ended, ReadChunk, Sources, Tick
-from ostinato.patterns.ast import Connector, Stream
+from ostinato.patterns.ast import Connector, Pattern, Stream
+from ostinato.patterns.parser import parse_program
 from ostinato.server.backtest.spec import BacktestSpec, Input
-from ostinato.server.backtest.tally import Side
 from ostinato.server.journal import Entry, JournalReader, Kind
 from ostinato.server.live.engine import Engine
 from ostinato.server.live.generation import Activation, Generation
-from ostinato.server.live.outlet import MatchOutlet
+from ostinato.server.live.outlet import MatchOutlet, RowLog
 from ostinato.server.live.program import Checker
 
 _READ_BYTES: Final = 4 << 20
@@ -33,7 +33,7 @@ Told = Callable[[float, int], None]
 """Is told how far it is (0 to 1), and how many events there have been; called between two steps."""
 
 
-def over_journal(spec: BacktestSpec, sides: Sequence[tuple[Generation, Side]], told: Told) -> int:
+def over_journal(spec: BacktestSpec, sides: Sequence[tuple[Generation, RowLog]], told: Told) -> int:
     """Run over the records whose time is in the range; returns the number of events.
 
     Changes of what ran then are passed over, and so is what was before: partial matches begin with the first record.
@@ -44,6 +44,7 @@ def over_journal(spec: BacktestSpec, sides: Sequence[tuple[Generation, Side]], t
     """
     assert spec.journal is not None
     engines = [_engine(generation, side) for generation, side in sides]
+    read = {member.on for generation, _ in sides for member in _trees(generation)}
     events, is_new, now = 0, True, 0
     with JournalReader(Path(spec.journal), spec.start) as reader:
         for entries in _in_range(reader, spec):
@@ -52,7 +53,7 @@ def over_journal(spec: BacktestSpec, sides: Sequence[tuple[Generation, Side]], t
                     is_new = False
                     for engine in engines:
                         engine.apply(_beginning(entry))
-                now, events = entry.time_ms, events + entry.rows
+                now, events = entry.time_ms, events + (entry.rows if entry.stream in read else 0)
                 if entry.kind != Kind.GENERATION:
                     for engine in engines:
                         engine.apply(entry)
@@ -77,7 +78,11 @@ def _in_range(reader: JournalReader, spec: BacktestSpec) -> Iterator[list[Entry]
             return
 
 
-def _engine(generation: Generation, side: Side) -> Engine:
+def _trees(generation: Generation) -> list[Pattern]:
+    return [parse_program(member.text, member.pattern).patterns[0] for member in generation.members]
+
+
+def _engine(generation: Generation, side: RowLog) -> Engine:
     engine = Engine(side, lambda _: generation)
     engine.place.generation = generation.number - 1
     return engine
@@ -89,7 +94,7 @@ def _beginning(first: Entry) -> Entry:
     return Entry(first.position, first.position, Kind.GENERATION, first.time_ms, data=data)
 
 
-def over_sources(spec: BacktestSpec, sides: Sequence[tuple[Generation, Side]], told: Told) -> int:
+def over_sources(spec: BacktestSpec, sides: Sequence[tuple[Generation, RowLog]], told: Told) -> int:
     """Run over files or topics, each side with the decoder of its own declaration; returns the number of events.
 
     Raises:
@@ -121,7 +126,7 @@ def over_sources(spec: BacktestSpec, sides: Sequence[tuple[Generation, Side]], t
 class _Run:
     """One side over sources."""
 
-    def __init__(self, spec: BacktestSpec, generation: Generation, side: Side) -> None:
+    def __init__(self, spec: BacktestSpec, generation: Generation, side: RowLog) -> None:
         runnable = Checker().check(generation)
         definition = runnable.definition
         self.streams: list[Stream] = []

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -19,6 +19,10 @@ from ostinato.cep.runtime.memory import collect_less_often
 from ostinato.cep.runtime.worker_main import die_with
 from ostinato.server import exits
 from ostinato.server.backtest.spec import BacktestSpec, Failure, Progress, Result, Said
+
+if TYPE_CHECKING:
+    from ostinato.server.live.generation import Generation
+    from ostinato.server.live.outlet import RowLog
 
 _NICE: Final = 10
 _TELL_SECONDS: Final = 0.2
@@ -52,7 +56,7 @@ def _run(spec: BacktestSpec) -> Result:
     span = None if spec.from_ms is None or spec.to_ms is None else spec.to_ms - spec.from_ms
     live = frozenset[str]() if spec.live is None else frozenset(member.pattern for member in spec.live.members)
     tally = Tally(spec.patterns, live & frozenset(spec.patterns), Timeline(spec.bucket_ms, span))
-    sides = [(spec.here, tally.sides[0])]
+    sides: list[tuple[Generation, RowLog]] = [(spec.here, tally.sides[0])]
     if spec.live is not None:
         sides.append((spec.live, tally.sides[1]))
     seconds, told_at = timer(), 0.0

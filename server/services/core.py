@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ostinato.cep.connectors.kafka.options import Connection
 from ostinato.server.administration import Progress
+from ostinato.server.backtest.service import Backtests
 from ostinato.server.catalog.definitions import Body
 from ostinato.server.changes.service import Changes
 from ostinato.server.config import ServerConfig
@@ -38,6 +39,7 @@ from ostinato.server.services.outputs import Outputs
 from ostinato.server.services.params import Params
 from ostinato.server.services.patterns import Patterns
 from ostinato.server.services.streams import Streams
+from ostinato.server.submitted.service import Jobs
 
 if TYPE_CHECKING:
     from ostinato.server.application import Application
@@ -66,6 +68,8 @@ class Core:
         self.deliveries: Deliveries
         self.feeding: Feeding
         self.dead_letters: DeadLetters
+        self.jobs: Jobs
+        self.backtests: Backtests
         self._moved = time.monotonic()
         self._oldest: int | None = None
 
@@ -110,7 +114,26 @@ class Core:
         for work, name in ((self._tick(), "ticks"), (self._tidy(), "tidying"), (watching, "loop lag")):
             task = asyncio.create_task(work, name=name)
             stack.push_async_callback(_end, task)
+        await self._open_jobs(application, stack)
         self._stand(application)
+
+    async def _open_jobs(self, application: Application, stack: AsyncExitStack) -> None:
+        catalog, config = self.catalog, self.config
+        self.jobs = Jobs(self.folder, catalog.jobs, catalog.database, config)
+        await self.jobs.open()
+        stack.push_async_callback(self.jobs.close)
+        self.backtests = Backtests(
+            self.folder,
+            catalog.backtests,
+            catalog.database,
+            config,
+            body=lambda: self.changes.body,
+            durable=lambda: self.journal.durable,
+        )
+        await self.backtests.open()
+        stack.push_async_callback(self.backtests.close)
+        application.services.jobs = self.jobs
+        application.services.backtests = self.backtests
 
     async def _open_outputs(self, application: Application, stack: AsyncExitStack) -> None:
         config, matches = self.config, self.folder / "matches"

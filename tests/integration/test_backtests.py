@@ -49,9 +49,8 @@ COUNT = 2_000
 class Kept:
     """A side that keeps the rows."""
 
-    next_seq = 0
-
     def __init__(self) -> None:
+        self.next_seq = 0
         self.rows: Counter[tuple[str, str]] = Counter()
 
     def append(self, rows: Rows) -> int:
