@@ -128,7 +128,10 @@ class KeyedInput:
     def release(self, watermark: int) -> Released | None:
         """The events at or before the watermark, in order; the others go on waiting. None where there are none."""
         self.watermark = max(self.watermark, watermark)
-        parts = self._pending
+        parts, stays = self._pending, []
+        # where time is the clock's, what came last waits as a whole and all before it does not: nothing is copied
+        if parts and parts[-1].time.min() > self.watermark:
+            parts, stays = parts[:-1], parts[-1:]
         if not parts:
             return None
         sort = kernels(ordering)
@@ -140,11 +143,10 @@ class KeyedInput:
         cells = _joined([part.cells for part in parts])
         null = _joined([part.null for part in parts])
         rest = sort.positions_after(time, self.watermark)
-        self._pending = []
         if len(rest):
-            self._pending = [
-                Pending(time[rest], key[rest], bits[rest], cells[rest], null[rest], columns.rest(self.kept, rest))
-            ]
+            left = Pending(time[rest], key[rest], bits[rest], cells[rest], null[rest], columns.rest(self.kept, rest))
+            stays = [left, *stays]
+        self._pending = stays
         if not len(order):
             return None
         return Released(order, time, key, bits, cells, null, columns)
