@@ -1,4 +1,4 @@
-"""What runs against a server that is struck: clients, changes, followers, a webhook; and what all of it must come to."""
+"""What runs against a server that is struck: clients, changes, followers, a webhook; and what all must come to."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ class Receiver:
                 self.send_header("content-length", "0")
                 self.end_headers()
 
-            def log_message(self, format: str, *args: Any) -> None:
+            def log_message(self, *_args: Any) -> None:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -334,7 +334,9 @@ class Workload:
         """Each acknowledged event is in the journal, once; what was never changed matched as one would by hand."""
         acknowledged = [event for client in self.clients for event in client.acknowledged]
         entries = journal_entries(self.server.data / "journal")
-        events = [json.loads(line) for entry in entries if entry.kind is Kind.EVENTS for line in entry.data.splitlines()]
+        events = [
+            json.loads(line) for entry in entries if entry.kind is Kind.EVENTS for line in entry.data.splitlines()
+        ]
         times = Counter(event["n"] for event in events if event["n"] >= 0)
         lost = [event for event in acknowledged if not times[event["n"]]]
         assert not lost, f"{len(lost)} acknowledged events are lost: {lost[:3]}"
@@ -363,7 +365,7 @@ class Workload:
         assert sorted(rare) == sorted(spikes)
 
     def _judge_changes(self, changes: dict[int, dict[str, Any]], versions: list[str]) -> None:
-        """What was acknowledged is listed where it was said to be; what is listed is in the journal, and the reverse."""
+        """What was acknowledged is listed where it was said to be; what is listed is in the journal and the reverse."""
         assert self.changer is not None
         assert sorted(changes) == list(range(1, len(changes) + 1))
         for number, (what, position) in self.changer.acknowledged.items():
