@@ -27,7 +27,7 @@ from ostinato.server.live.generation import Activation, Generation
 from ostinato.server.live.outlet import MatchOutlet, RowLog
 from ostinato.server.live.program import Checker
 
-_READ_BYTES: Final = 4 << 20
+_READ_BYTES: Final = 1 << 20
 
 Told = Callable[[float, int], None]
 """Is told how far it is (0 to 1), and how many events there have been; called between two steps."""

@@ -231,7 +231,7 @@ class Backtests:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=environment,
-            process_group=0,
+            start_new_session=True,
             limit=_LINE_BYTES,
         )
         assert process.stdin is not None

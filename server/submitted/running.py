@@ -183,10 +183,10 @@ class Running:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                cwd=self.home.output,
+                cwd=str(self.home.output),
                 env=self._environment,
                 pass_fds=[reading],
-                process_group=0,
+                start_new_session=True,
             )
         except BaseException:
             os.close(writing)

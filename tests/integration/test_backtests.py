@@ -83,8 +83,9 @@ def expected(folder: Path, text: str) -> Counter[tuple[str, str]]:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The loop of the server."""
+    return "asyncio", {"use_uvloop": True}
 
 
 class Rig:
@@ -182,9 +183,7 @@ def test_over_files_it_finds_what_a_run_over_them_finds(tmp_path: Path) -> None:
     assert over_sources(half, [(sides.here, Kept())], lambda *_: None) == len(there)
 
 
-async def test_a_change_is_compared_with_what_runs_and_changes_nothing_of_it(
-    tmp_path: Path, anyio_backend: str
-) -> None:
+async def test_a_change_is_compared_with_what_runs_and_changes_nothing_of_it(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     async with rig.server() as (changes, backtests, journal, live):
         await live.wait_until_ready(60)

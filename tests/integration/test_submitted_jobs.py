@@ -89,8 +89,9 @@ class Rig:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The loop of the server."""
+    return "asyncio", {"use_uvloop": True}
 
 
 @pytest.fixture

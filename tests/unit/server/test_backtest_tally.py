@@ -95,7 +95,7 @@ def test_buckets_are_a_sixtieth_of_the_span_and_a_second_at_least() -> None:
     short.finish()
     assert (short.bucket_ms, short.of("p")) == (1_000, {0: 2, 1_000: 1, 59_000: 1})
     long = Timeline()
-    times = np.arange(0, 86_400_000, 500, np.int64)
+    times = np.arange(0, 86_400_000, 500, dtype=np.int64)
     for part in np.array_split(times, 50):
         long.count("p", part)
     long.finish()
