@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ostinato.cep.runtime.occupation import OUTPUT
 from ostinato.server.metrics import (
     Buckets,
     CheckpointNumbers,
@@ -30,7 +31,7 @@ def live_numbers(
     now_ms: int,
     *,
     restarts: int = 0,
-    checkpoints: int = 0,
+    lag: Mapping[tuple[str, str], int] | None = None,
 ) -> JobNumbers:
     """The job of the server's patterns.
 
@@ -39,7 +40,7 @@ def live_numbers(
         versions: name of each that runs, as the engine has it (``p@3``) -> pattern and version.
         now_ms: epoch ms.
         restarts: of the worker, since the server began.
-        checkpoints: that it has completed since then.
+        lag: by stream and lane, how many records its source has that have not been read.
     """
     latency, snapshot = status["latency"], status["snapshot"]
     busy = sum(status["busy_seconds"].values())
@@ -60,16 +61,22 @@ def live_numbers(
                 stream=name,
                 partition=lane,
                 watermark_lag_seconds=max(0, now_ms - place["max_time"] + (stream["delay_ms"] or 0)) / 1000,
+                consumer_lag=(lag or {}).get((name, lane)),
             )
             for name, stream in status["streams"].items()
             for lane, place in stream["lanes"].items()
             if place["max_time"] is not None
         ),
         partitions=(
-            PartitionNumbers(busy_seconds=busy, idle_seconds=max(0.0, status["uptime_seconds"] - busy)),
+            PartitionNumbers(
+                partition="0",
+                busy_seconds=busy,
+                idle_seconds=status["idle_seconds"],
+                backpressured_seconds=status["busy_seconds"].get(OUTPUT, 0.0),
+            ),
         ),
         checkpoints=CheckpointNumbers(
-            completed=checkpoints,
+            completed=status["snapshots"],
             failed=status["failed_snapshots"],
             seconds=None if snapshot is None else snapshot["seconds"],
             bytes=None if snapshot is None else snapshot["bytes"],
@@ -78,6 +85,7 @@ def live_numbers(
         latency=Buckets(tuple(latency["bounds"]), tuple(latency["counts"]), latency["sum"]),
         state_bytes=status["state_bytes"],
         restarts=restarts,
+        recovery_seconds=status["recovery_seconds"],
         uptime_seconds=status["uptime_seconds"],
     )  # fmt: skip
 

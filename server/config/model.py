@@ -43,7 +43,7 @@ class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     body_timeout: Annotated[int, span("how long a request may take to come, all of it", 100)] = 30 * SECOND
     send_timeout: Annotated[int, span("how long a client may not read before it is cut off", 100)] = 60 * SECOND
     pattern_bytes: Annotated[int, size("largest text of patterns or streams", KIB)] = MIB
-    pattern_states: Annotated[int, About("most states of one pattern's automaton", least=1)] = 10_000
+    pattern_states: Annotated[int, About("most states of one pattern's automaton", least=1, most=2000)] = 2_000
     patterns: Annotated[int, About("most patterns that run at the same time", least=1)] = 2_000
     requests_per_second: Annotated[int, About("requests of one token; 0 is no limit", least=0)] = 20_000
     events_per_second: Annotated[int, About("events of one token; 0 is no limit", least=0)] = 0

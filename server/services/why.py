@@ -32,7 +32,7 @@ def explained(
         partials,
         [_event(event) for event in said["events"]],
         schemas.WhyWatermark(said["watermark"], _holding(stream), said["waiting"]),
-        list(_notes(found["stream"], stream, said)),
+        list(_notes(found["stream"], stream, said, len(partials))),
     )
 
 
@@ -97,7 +97,7 @@ def _holding(stream: Mapping[str, Any]) -> list[str]:
     return [lane or "http" for lane, at in awake.items() if at == least and at < max(awake.values())]
 
 
-def _notes(name: str, stream: Mapping[str, Any], said: Mapping[str, Any]) -> Iterator[str]:
+def _notes(name: str, stream: Mapping[str, Any], said: Mapping[str, Any], partials: int) -> Iterator[str]:
     watermark = said["watermark"]
     if watermark is None:
         yield f"time has not begun: no event of stream {name} has been released by the watermark yet"
@@ -110,9 +110,9 @@ def _notes(name: str, stream: Mapping[str, Any], said: Mapping[str, Any]) -> Ite
             f"{said['waiting']} events of the key wait for the watermark{at}. It moves on with events more than "
             f"{format_duration(stream.get('delay_ms', 0))} later{moves}"
         )
-    if not said["total"] and not said["events"] and not said["waiting"]:
+    if not partials and not said["events"] and not said["waiting"]:
         yield "nothing is known of this key: no event of it has come lately, or it is written otherwise"
-    elif not said["total"] and said["begins_with"]:
+    elif not partials and said["begins_with"]:
         yield f"no match is under way; one begins with {' or '.join(said['begins_with'])}"
     if said["draining"]:
         yield "this version drains: it begins no match any more"

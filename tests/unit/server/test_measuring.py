@@ -30,6 +30,9 @@ def status() -> dict[str, Any]:
             }
         },
         "busy_seconds": {"match": 1.5, "decode": 0.5},
+        "idle_seconds": 7.5,
+        "recovery_seconds": 0.25,
+        "snapshots": 6,
         "latency": latency.buckets(),
         "failed_snapshots": 1,
         "snapshot": {"id": 4, "position": 9, "seconds": 0.5, "bytes": 1_000, "at_ms": 8_000},
@@ -39,14 +42,15 @@ def status() -> dict[str, Any]:
 
 def test_the_live_worker() -> None:
     versions = {"p": ("p", 4), "p@3": ("p", 3), "q": ("p", 4)}
-    job = live_numbers(status(), versions, 10_000, restarts=2, checkpoints=6)
+    job = live_numbers(status(), versions, 10_000, restarts=2, lag={("tx", "kafka:tx/0"): 12})
     assert job.patterns == (
         PatternNumbers(pattern="p", version=4, matches=10, timeouts=2, partial_matches=4),
         PatternNumbers(pattern="p", version=3, matches=5, timeouts=1, partial_matches=2),
     )
     (split,) = job.splits
-    assert (split.partition, split.watermark_lag_seconds) == ("kafka:tx/0", 1.5)
-    assert (job.partitions[0].busy_seconds, job.partitions[0].idle_seconds) == (2.0, 8.0)
+    assert (split.partition, split.watermark_lag_seconds, split.consumer_lag) == ("kafka:tx/0", 1.5, 12)
+    assert (job.partitions[0].busy_seconds, job.partitions[0].idle_seconds) == (2.0, 7.5)
+    assert (job.restarts, job.recovery_seconds) == (2, 0.25)
     assert job.latency is not None
     assert sum(job.latency.counts) == 3
     before_the_first = live_numbers({**status(), "snapshot": None}, {}, 10_000)
