@@ -195,9 +195,8 @@ class Server:
 
     def apply(self, text: str, **query: str) -> dict[str, Any]:
         """Make what a file declares so; fails where it is refused."""
-        made: dict[str, Any] = self._ok(
-            self.client.post("/v1/apply", params=query, content=text, headers=_TEXT, timeout=90)
-        )
+        answer = self.client.post("/v1/apply", params=query, content=text, headers=_TEXT, timeout=90)
+        made: dict[str, Any] = self._ok(answer)
         return made
 
     def send(self, stream: str, events: Sequence[Mapping[str, Any]], key: str | None = None) -> dict[str, Any]:

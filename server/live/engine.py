@@ -199,6 +199,7 @@ class Engine:
                         self._activated(self._activate(prepared, entry.time_ms))
         except MatchError as error:
             raise PatternFailedError(error.pattern, entry.position, str(error)) from error
+        self.outlet.commit()
         self.place.position = entry.next
         self.place.seq = self.outlet.seq
 

@@ -47,7 +47,9 @@ class MatchOutlet:
     """See `ostinato.cep.runtime.job.Outlet`. Rows are numbered from 1 on, in the order in which they come.
 
     What comes is a function of the journal, so after a restart the rows behind the snapshot come again with the numbers
-    that they had; those that the log holds already are not written again.
+    that they had; those that the log holds already are not written again. The rows of a record of the journal are held
+    until it has been dealt with, see `commit`: a pattern that cannot go on in the middle of it is left out of all of
+    it, and then what it gave must not have taken the numbers of others' rows.
     """
 
     def __init__(self, log: RowLog, written: Callable[[int, int], None] = lambda _count, _at_ms: None) -> None:
@@ -64,6 +66,7 @@ class MatchOutlet:
         """By stream, likewise."""
         self._log = log
         self._written = written
+        self._held: list[Rows] = []
         self._makers: Sequence[Maker] = ()
         self._versions: Mapping[str, tuple[str, int]] = {}
 
@@ -122,8 +125,16 @@ class MatchOutlet:
             times = np.full(len(rest), self.at_ms, np.int64)
             self._append(DEAD_LETTERS, "dead letter", (), None, times, rest)
 
+    def commit(self) -> None:
+        """The record has been dealt with: its rows go into the log."""
+        held, self._held = self._held, []
+        for rows in held:
+            if rows.kind in ("match", "timeout"):
+                self._written(len(rows.values), rows.at_ms)
+            self._log.append(rows)
+
     def breathe(self, *, idle: bool) -> None:
-        """Do nothing: rows are on their way when they are delivered."""
+        """Do nothing: rows go out with the end of their record."""
 
     def _append(
         self,
@@ -135,6 +146,4 @@ class MatchOutlet:
         values: list[bytes],
     ) -> None:
         of = np.zeros(len(values), np.uint16) if pattern_of is None else pattern_of.astype(np.uint16)
-        if kind in ("match", "timeout"):
-            self._written(len(values), self.at_ms)
-        self._log.append(Rows(stream, kind, tuple(patterns), of, times, self.position, self.at_ms, values))
+        self._held.append(Rows(stream, kind, tuple(patterns), of, times, self.position, self.at_ms, values))

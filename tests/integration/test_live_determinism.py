@@ -18,7 +18,7 @@ from ostinato.cep.runtime.partition import KEY_GROUPS
 from ostinato.cep.runtime.partitioned.snapshots import Cut, Snapshots, Stores
 from ostinato.cep.runtime.recovery import RestorePoint
 from ostinato.server.journal import Entry, Journal, JournalReader
-from ostinato.server.live.engine import Engine
+from ostinato.server.live.engine import Engine, PatternFailedError
 from ostinato.server.live.generation import Activation, Generation, Member, Role
 from ostinato.server.matches import Match, MatchLogReader, MatchLogWriter
 from ostinato.state.stores import StoreOptions
@@ -316,3 +316,44 @@ def test_partial_matches_are_kept_and_drained(history: tuple[int, History], tmp_
         )
         assert found == wanted
         assert wanted
+
+
+def test_a_pattern_that_fails_takes_nothing_along(tmp_path: Path) -> None:
+    """A pattern that comes to its cap is left out from just before that record on. The record may have given rows
+    already when it fails, of it and of others: those of others stand in the log with their numbers, once, and what
+    comes after a restart is the same."""
+    made = record(tmp_path / "journal", 11)
+    greedy = (
+        "pattern heavy on readings match a -> b define a as level > 10, b as level < 3 within 1 h "
+        "emit sensor, a.n as a, b.n as b into pairs2 cap 12 partial matches per key fail"
+    )
+    begun = "pattern begun on orders match a -> b define b as level < 20 within 1 h cap 9 partial matches per key fail"
+    more = (Member("heavy", 1, "live", greedy), Member("begun", 1, "live", begun))
+
+    def find(number: int) -> Generation:
+        held = made.generations[number]
+        return msgspec.structs.replace(held, members=(*more, *held.members)) if number else held
+
+    exclusions: dict[int, set[str]] = {}
+    for _ in range(50):
+        with closing(MatchLogWriter(tmp_path / "matches")) as log:
+            engine = Engine(log, find)
+            engine.exclusions = exclusions
+            try:
+                for entry in made.entries:
+                    engine.apply(entry)
+            except PatternFailedError as error:
+                exclusions.setdefault(error.position, set()).add(error.name)
+                continue
+            break
+    assert {name for names in exclusions.values() for name in names} == {"heavy", "begun"}
+    found = rows_in(tmp_path / "matches")
+    with closing(MatchLogWriter(tmp_path / "known")) as log:
+        engine = Engine(log, find)
+        engine.exclusions = exclusions
+        for entry in made.entries:
+            engine.apply(entry)
+    assert rows_in(tmp_path / "known") == found
+    without = run(tmp_path / "without", made.entries, made.generations.__getitem__)
+    assert of(found, *_TEXTS) == of(without, *_TEXTS)
+    assert of(found, "heavy"), "it has matched before it failed"
