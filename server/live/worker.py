@@ -6,6 +6,7 @@ the next one does the same again from the last snapshot, and the rows that the m
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import socket
@@ -27,14 +28,17 @@ from ostinato.server.journal import JournalReader
 from ostinato.server.live import messages
 from ostinato.server.live.engine import Engine, PatternFailedError, Prepared
 from ostinato.server.live.generation import Generation
+from ostinato.server.live.kernels import load_kernels
 from ostinato.server.live.latency import Latency
 from ostinato.server.live.messages import Frames
-from ostinato.server.live.program import Checker
+from ostinato.server.live.program import Checker, Runnable
 from ostinato.server.live.questions import answer
 from ostinato.server.matches import MatchLogOptions, MatchLogWriter
 from ostinato.state.errors import SnapshotError, StateError
 from ostinato.state.steps import reached
 from ostinato.state.stores import StoreOptions
+
+log = logging.getLogger("ostinato.live")
 
 _READ_BYTES: Final = 4 << 20
 _LOOK_SECONDS: Final = 0.02
@@ -78,6 +82,7 @@ class Worker:
         self._excludes: list[messages.Exclude] = []
         self._stopping = False
         self._prepared: Prepared | None = None
+        self._has_kernels = False
         self._checker = Checker()
         self._outbox = threading.Lock()
         self._compiling = ThreadPoolExecutor(1, "compile")
@@ -129,6 +134,7 @@ class Worker:
         """Until told to stop. Raises PatternFailedError, and whatever makes going on impossible."""
         place = self.engine.place
         self._say(messages.Ready(place.position, place.seq, place.generation, tuple(self.said)))
+        self._compiling.submit(self._load_kernels, self.engine.runnable)
         looked = time.monotonic()
         more = False
         while not self._stopping:
@@ -216,6 +222,7 @@ class Worker:
     def _prepare(self, generation: Generation) -> None:
         try:
             prepared = self.engine.prepare(generation, self._checker)
+            self._load_kernels(prepared.runnable)
         except PatternError as error:
             self._say(messages.Prepared(generation.number, str(error)))
         except Exception as error:  # noqa: BLE001 - it must not run, then
@@ -223,6 +230,16 @@ class Worker:
         else:
             self._prepared = prepared
             self._say(messages.Prepared(generation.number))
+
+    def _load_kernels(self, runnable: Runnable) -> None:
+        """Before the first events come, or the first snapshot is due."""
+        if self._has_kernels or runnable.definition is None:
+            return
+        self._has_kernels = True
+        try:
+            load_kernels(runnable.definition)
+        except Exception:
+            log.warning("kernels will be loaded when events come", exc_info=True)
 
     # Snapshots
 
