@@ -24,7 +24,7 @@ from ostinato.server.backtest.spec import BacktestSpec, Input
 from ostinato.server.journal import Entry, JournalReader, Kind
 from ostinato.server.live.engine import Engine
 from ostinato.server.live.generation import Activation, Generation
-from ostinato.server.live.outlet import MatchOutlet, RowLog
+from ostinato.server.live.outlet import DEAD_LETTERS, MatchOutlet, RowLog
 from ostinato.server.live.program import Checker
 
 _READ_BYTES: Final = 1 << 20
@@ -54,13 +54,14 @@ def over_journal(spec: BacktestSpec, sides: Sequence[tuple[Generation, RowLog]],
                     for engine in engines:
                         engine.apply(_beginning(entry))
                 now, events = entry.time_ms, events + (entry.rows if entry.stream in read else 0)
-                if entry.kind != Kind.GENERATION:
+                if entry.kind != Kind.GENERATION and entry.stream != DEAD_LETTERS:
                     for engine in engines:
                         engine.apply(entry)
             told((reader.position - spec.start) / max(1, spec.until - spec.start), events)
     for engine in engines:
         if engine.pipeline is not None:
             engine.pipeline.drain(now)
+            engine.outlet.commit()
     return events
 
 
@@ -162,10 +163,12 @@ class _Run:
             return
         if isinstance(entry, Tick):
             self._pipeline.step(entry)
-            return
-        number = self._places.get(names[entry.source])
-        if number is not None:
+        else:
+            number = self._places.get(names[entry.source])
+            if number is None:
+                return
             self._pipeline.step(replace(entry, source=number))
+        self._outlet.commit()
 
 
 class Between:
