@@ -14,10 +14,8 @@ from ostinato.server.remote.times import MOMENT
 
 @click.command("backtest")
 @click.argument("file")
-@click.option(
-    "--from", "from_ms", type=MOMENT, metavar="TIME", help="Event time from which events count.  [the oldest]"
-)
-@click.option("--to", "to_ms", type=MOMENT, metavar="TIME", help="Event time before which they do.  [the newest]")
+@click.option("--from", "from_ms", type=MOMENT, metavar="TIME", help="From when on events count.  [the oldest]")
+@click.option("--to", "to_ms", type=MOMENT, metavar="TIME", help="Until when, this not included.  [the newest]")
 @click.option(
     "--source",
     "sources",
@@ -47,8 +45,9 @@ def command(
     """Run the patterns of FILE over events of the past, on the server, beside what is live: show their matches over
     time, and the difference to those of the live versions.
 
-    TIME is 2026-01-02 03:04:05 (UTC, or with an offset), epoch ms, now, or -2h. Ctrl-C ends the backtest, too. The exit
-    code is 6 where it fails.
+    TIME is 2026-01-02 03:04:05 (UTC, or with an offset), epoch ms, now, or -2h. In the server's own log it is the time
+    when events came in, in files that of the events, in topics that of the records. Ctrl-C ends the backtest,
+    too. The exit code is 6 where it fails.
     """
     from ostinato.server.console import Progress, counted
     from ostinato.server.programs import read_text

@@ -28,7 +28,7 @@ def as_line(value: Any) -> None:
 
 
 def show_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[str] = ()) -> None:
-    """Print rows as a table: on a terminal with long cells folded to its width, else a line each.
+    """Print rows as a table: a line each; on a terminal long cells are folded, and columns without anything left out.
 
     Args:
         head: names of the columns.
@@ -40,11 +40,13 @@ def show_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: S
         from rich.table import Table
 
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-        for name in head:
-            table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
+        kept = [place for place in range(len(head)) if any(row[place] for row in listed)]
+        for place in kept:
+            number = head[place] in numbers
+            table.add_column(head[place], justify="right" if number else "left", overflow="fold", no_wrap=number)
         for row in listed:
             # cells are not markup: a pattern's text may have brackets
-            table.add_row(*(_text(cell) for cell in row))
+            table.add_row(*(_text(row[place]) for place in kept))
         console().print(table)
         return
     widths = [max(map(len, column)) for column in zip(head, *listed, strict=True)]

@@ -64,7 +64,8 @@ def create_backtest(
 
     Args:
         text: of a `.cep` file.
-        from_ms, to_ms: event times (epoch ms) between which events count; None: all.
+        from_ms, to_ms: times (epoch ms) between which events count; None: all. In the server's own log they are those
+            when events came in, in files those of the events, in topics those of the records.
         source: where they come from; None: the server's own log.
         params: values of the text's parameters.
         compare: say what the live versions have found in the same time.
