@@ -21,6 +21,7 @@ from ostinato.cep.runtime.sources import Ended, ReadChunk, Sources, Tick
 from ostinato.patterns.ast import Connector, Pattern, Stream
 from ostinato.patterns.parser import parse_program
 from ostinato.server.backtest.spec import BacktestSpec, Input
+from ostinato.server.changes.texts import stream_in
 from ostinato.server.journal import Entry, JournalReader, Kind
 from ostinato.server.live.engine import Engine
 from ostinato.server.live.generation import Activation, Generation
@@ -138,8 +139,11 @@ class _Run:
         self._pipeline: Pipeline | None = None
         self._places: dict[str, int] = {}
         if definition is not None:
+            # as they are declared: what runs knows them as they lie in the journal
+            declared = {stream.name: stream for stream in map(stream_in, generation.streams)}
             self.streams = [
-                replace(stream, source=_connector(spec.inputs[stream.name])) for stream in definition.plan.sources
+                replace(declared[stream.name], source=_connector(spec.inputs[stream.name]))
+                for stream in definition.plan.sources
             ]
             self._places = {stream.name: number for number, stream in enumerate(self.streams)}
             self._definition = replace(definition, plan=replace(definition.plan, sources=tuple(self.streams)))

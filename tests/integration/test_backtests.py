@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from ostinato.server.backtest.history import over_journal, over_sources
+from ostinato.server.backtest.inputs import inputs_of
 from ostinato.server.backtest.planning import plan_sides
 from ostinato.server.backtest.service import Backtests
 from ostinato.server.backtest.spec import BacktestSpec, Input
@@ -24,7 +25,7 @@ from ostinato.server.catalog import Catalog, Role
 from ostinato.server.catalog.definitions import Body, Definitions
 from ostinato.server.changes.model import Author
 from ostinato.server.changes.service import Changes
-from ostinato.server.config import FilesSection, ServerConfig, ServerSection
+from ostinato.server.config import FilesSection, KafkaSection, ServerConfig, ServerSection
 from ostinato.server.failures import NotAllowedError, NotThereError, RefusedError
 from ostinato.server.http.caller import Caller
 from ostinato.server.http.schemas.jobs import BacktestInfo, BacktestRequest, BacktestSource
@@ -33,6 +34,7 @@ from ostinato.server.live.generation import Generation
 from ostinato.server.live.process import Live
 from ostinato.server.live.spec import WorkerSpec
 from ostinato.server.matches import MatchLogReader, Rows
+from ostinato.server.submitted.folders import Folders
 
 pytestmark = pytest.mark.anyio
 
@@ -181,6 +183,28 @@ def test_over_files_it_finds_what_a_run_over_them_finds(tmp_path: Path) -> None:
     half = BacktestSpec(sides.here, None, sides.patterns, inputs=inputs, from_ms=0, to_ms=700_000)
     there = [each for each in events() if 0 <= each["ts"] < 700_000]
     assert over_sources(half, [(sides.here, Kept())], lambda *_: None) == len(there)
+
+
+def test_files_are_read_as_the_stream_declares_them(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text("k;ts;v\n" + "".join(f"k{n % 2};{n:02}/01/2026;{n % 4}\n" for n in range(1, 29)))
+    text = (
+        "stream events (k string key, ts timestamp('%d/%m/%Y') time, v int) "
+        f"from file '{path}' (delimiter = ';')\n"
+        "pattern rise on events match a -> b define a as v = 1, b as v = 3 within 3 d emit k into rises"
+    )
+    (tmp_path / "program.cep").write_text(text)
+    command = [sys.executable, "-m", "ostinato.server.cli", "run", "program.cep", "--output=rises.jsonl"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    wanted = Counter(("rises", line) for line in (tmp_path / "rises.jsonl").read_text().splitlines())
+    sides = plan_sides(text, {}, Body(Definitions(), Generation(0)), compare=True)
+    folders = Folders((tmp_path,), "files.read")
+    inputs = inputs_of(BacktestSource(kind="files"), sides.sources, folders, KafkaSection(), is_timed=True)
+    kept = Kept()
+    spec = BacktestSpec(sides.here, None, sides.patterns, inputs=inputs)
+    assert over_sources(spec, [(sides.here, kept)], lambda *_: None) == 28
+    assert kept.rows == wanted
+    assert wanted
 
 
 async def test_a_change_is_compared_with_what_runs_and_changes_nothing_of_it(tmp_path: Path) -> None:
