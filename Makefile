@@ -66,16 +66,18 @@ fix: $(STAMP) ## Mend what lint and format can mend by themselves
 	$(BIN)/ruff format $(SOURCES)
 
 .PHONY: bench
-bench: $(STAMP) ## Measure against hand-written loops, with state that survives, and between topics (three quarters of an hour)
+bench: $(STAMP) ## Measure against hand-written loops, with state that survives, between topics, and the server (an hour)
 	$(BIN)/python bench/run.py --memory --cold --parallel
 	$(BIN)/python bench/lasting.py
 	$(BIN)/python bench/topics.py
+	$(BIN)/python bench/server.py
 
 .PHONY: bench-quick
 bench-quick: $(STAMP) ## The same with fewer events, once: rough figures
 	$(BIN)/python bench/run.py --quick
 	$(BIN)/python bench/lasting.py --quick
 	$(BIN)/python bench/topics.py --quick
+	$(BIN)/python bench/server.py --quick
 
 .PHONY: install
 install: $(STAMP) ## Make .venv and install into it; the other targets do so when they need it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,13 @@ class Arrival:
     load: float
 
 
-async def arriving(folder: Path, *, quick: bool, seconds: float | None = None) -> list[Arrival]:
+async def arriving(
+    folder: Path, *, quick: bool, rates: Sequence[int] = RATES, seconds: float | None = None
+) -> list[Arrival]:
     found = []
     with server(folder) as served:
         await served.apply(STREAM + pattern("found_at_once"))
-        for rate in RATES:
+        for rate in rates:
             note(f"matches at {rate:,} events/s ...")
             long = seconds or SECONDS[quick]
             ages: list[tuple[int, float, float]] = []

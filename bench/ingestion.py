@@ -101,8 +101,10 @@ def batches(events: int, count: int) -> list[bytes]:
     return [b"".join(lines[at : at + events]) for at in range(0, len(lines), events)]
 
 
-async def ingestion(folder: Path, repeats: int, *, quick: bool, seconds: float | None = None) -> list[Row]:
-    """All workloads, the servers taking turns."""
+async def ingestion(
+    folder: Path, repeats: int, *, quick: bool, seconds: float | None = None, different: int = BATCHES
+) -> list[Row]:
+    """All workloads, the servers taking turns. `different`: batches."""
     rows: list[Row] = []
     with ExitStack() as stack:
         servers = {
@@ -113,7 +115,9 @@ async def ingestion(folder: Path, repeats: int, *, quick: bool, seconds: float |
         await servers[OWN].apply(LOGINS + P1)
         for workload in WORKLOADS:
             note(f"{workload.title} ...")
-            bodies = batches(workload.events, BATCHES if workload.events > 1 else 10 * BATCHES)
+            bodies = batches(workload.events, different)
+            if workload.zipped:
+                bodies = [gzip.compress(body, 6) for body in bodies]
             turns: dict[str, list[_Turn]] = {way: [] for way in servers}
             for _ in range(repeats):
                 for way, served in servers.items():
@@ -128,7 +132,7 @@ async def _turn(served: Served, workload: Workload, bodies: Sequence[bytes], sec
         served.target.request(
             "POST",
             "/v1/streams/logins/events",
-            gzip.compress(body, 6) if workload.zipped else body,
+            body,
             "application/x-ndjson",
             *more,
         )
