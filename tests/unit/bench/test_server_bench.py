@@ -1,4 +1,4 @@
-"""The benchmark of the server measures: its client against a bare server, and matches on their way through a whole one."""
+"""The benchmark of the server measures: its client, and matches on their way through a whole server."""
 
 from __future__ import annotations
 
