@@ -217,6 +217,10 @@ class Changes:
                 *(param_in(param.text) for param in draft.params.values()),
             ]
             texts = take_apart(text, filename, known)
+            if len(texts.patterns) > self._max_patterns:
+                raise RefusedError(
+                    f"{filename} has {len(texts.patterns):,} patterns, {self._max_patterns:,} may run (limits.patterns)"
+                )
             if only is not None and list(texts.patterns) != [only]:
                 held = ", ".join(texts.patterns) or "none"
                 raise ConflictError(f"the text is to declare the pattern `{only}` and no other; it declares {held}")
@@ -368,7 +372,7 @@ class Changes:
 
             def prepare() -> tuple[Body, Runnable] | None:
                 plan(draft)  # 1
-                return None if draft.is_empty else draft.finish(self._checker)
+                return None if draft.is_empty else draft.finish(self._checker, self._runnable)
 
             made = await asyncio.to_thread(prepare)
             if made is None or dry_run:

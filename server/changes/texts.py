@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 from ostinato.patterns import ast
 from ostinato.patterns.parser import parse_program
 from ostinato.patterns.printer import print_pattern, print_program
 from ostinato.patterns.rewrite import bind_params, stream_columns
 from ostinato.patterns.types import DataType
+from ostinato.server.failures import RefusedError
+
+MOST_DECLARATIONS: Final = 4_000
+"""Of one text: more would keep everybody waiting who makes a change meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +38,30 @@ class Texts:
 
 
 def take_apart(text: str, filename: str, known: Sequence[ast.Stream | ast.ParamDecl]) -> Texts:
-    """Raises PatternError. `known`: streams and parameters that the server has, which names in the file may mean."""
+    """`known`: streams and parameters that the server has, which names in the file may mean.
+
+    Raises:
+        PatternError: something is wrong in it.
+        RefusedError: it declares too much.
+    """
     program = parse_program(text, filename)
+    if len(program.declarations) > MOST_DECLARATIONS:
+        raise RefusedError(
+            f"{filename} declares {len(program.declarations):,} streams, parameters and patterns; "
+            f"{MOST_DECLARATIONS:,} are the most at once: send them in several files"
+        )
     declared: list[ast.Stream | ast.ParamDecl] = [*program.streams, *program.params]
     own = {(type(each), each.name) for each in declared}
     borrowed = [each for each in known if (type(each), each.name) not in own]
     whole = bind_params(ast.Program((*borrowed, *program.declarations)))
     params = frozenset(param.name for param in whole.params)
     patterns = {}
+    # looked up once for all that read a stream: there may be very many
+    columns_of: dict[str, frozenset[str]] = {}
     for pattern in whole.patterns:
-        shown = print_pattern(pattern, params - stream_columns(whole, pattern.on))
+        if pattern.on not in columns_of:
+            columns_of[pattern.on] = stream_columns(whole, pattern.on)
+        shown = print_pattern(pattern, params - columns_of[pattern.on])
         patterns[pattern.name] = PatternText(pattern, shown, print_pattern(pattern))
     return Texts(
         {stream.name: (stream, alone(stream)) for stream in program.streams},
