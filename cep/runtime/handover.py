@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,11 @@ class Handover:
     states: Mapping[str, OperatorState]
     sources: Mapping[str, Mapping[str, Any]]
     counters: Mapping[str, int]
+
+    def without(self, operators: Collection[str]) -> Handover:
+        """The same, but for what some operators leave."""
+        left = {name: state for name, state in self.states.items() if name not in operators}
+        return Handover(left, self.sources, self.counters)
 
     def stored(self, operator: str, owned: range) -> HandedOver | None:
         """The state of an operator; None where there is none. What has no place any more may be dropped."""

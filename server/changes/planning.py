@@ -75,8 +75,19 @@ class Draft:
         self.streams[stream.name] = StreamDef(text, revision, self.author.name, self.now_ms)
         self.items.append(PlanItem("stream", stream.name, "new" if before is None else "changed"))
 
+    def _readers(self, stream: str) -> list[str]:
+        """The patterns of which some version reads a stream."""
+        found = []
+        for name, pattern in self.patterns.items():
+            texts = [self._engine_text(name, pattern.live), *(each.engine_text for each in pattern.draining)]
+            if pattern.shadow is not None:
+                texts.append(self._engine_text(name, pattern.shadow))
+            if any(self._tree_of(text).on == stream for text in texts):
+                found.append(name)
+        return found
+
     def _check_readers(self, stream: ast.Stream, before: ast.Stream) -> None:
-        readers = [name for name in self.patterns if self._tree(name).on == stream.name]
+        readers = self._readers(stream.name)
         if not readers:
             return
         old, new = columns(before), columns(stream)
@@ -94,7 +105,7 @@ class Draft:
     def delete_stream(self, name: str) -> None:
         if name not in self.streams:
             raise NotThereError(f"there is no stream `{name}`")
-        readers = [pattern for pattern in self.patterns if self._tree(pattern).on == name]
+        readers = self._readers(name)
         if readers:
             raise ConflictError(f"stream `{name}` is read by {_listed(readers)}; delete them first")
         del self.streams[name]
@@ -357,9 +368,15 @@ class Draft:
         before = self.body.definitions
         return (self.streams, self.params, self.patterns) == (before.streams, before.params, before.patterns)
 
-    def finish(self, checker: Checker) -> tuple[Body, Runnable]:
-        """What will be declared, and what will run. Raises PatternError where it does not fit together."""
+    def finish(self, checker: Checker, before: Runnable) -> tuple[Body, Runnable]:
+        """What will be declared, and what will run; `before`: what runs now. Raises PatternError where it does not fit
+        together, ConflictError where it cannot be as it was asked for."""
         self._follow_params()
+        body, runnable = self._fit(checker)
+        self._say_what_begins_anew(before, runnable)
+        return body, runnable
+
+    def _fit(self, checker: Checker) -> tuple[Body, Runnable]:
         body = self._body()
         try:
             runnable = checker.check(body.generation)
@@ -369,6 +386,29 @@ class Draft:
             body = self._body()
             runnable = checker.check(body.generation)
         return body, runnable
+
+    def _say_what_begins_anew(self, before: Runnable, after: Runnable) -> None:
+        """Patterns that read what others emit lose their partial matches where that has other types from now on."""
+        for name, checked in after.checked.items():
+            held = before.checked.get(name)
+            if held is None or _is_alike(held.stream, checked.stream):
+                continue
+            pattern = name.partition("@")[0] if "@" in name else name
+            said = next((each for each in self.items if (each.kind, each.name) == ("pattern", pattern)), None)
+            detail = f"its stream `{checked.stream.name}` has other types than it had, so that it begins anew"
+            if said is None:
+                counts = self.patterns[pattern].live if pattern in self.patterns else None
+                self.items.append(PlanItem("pattern", pattern, "unchanged", counts, counts, "dropped", detail=detail))
+            else:
+                at = self.items.index(said)
+                self.items[at] = msgspec.structs.replace(
+                    said,
+                    partial_matches="dropped",
+                    drained_after_ms=None,
+                    detail=detail,
+                    can_keep=False,
+                    can_drain=False,
+                )
 
     def _follow_params(self) -> None:
         """The number of repetitions may be a parameter: then a value changes the structure of patterns that stay."""
@@ -434,9 +474,6 @@ class Draft:
         values = {name: _literal(param) for name, param in self.body.definitions.params.items()}
         return print_pattern(substitute(self._tree_of(engine_text), values, []))
 
-    def _tree(self, name: str) -> ast.Pattern:
-        return self._tree_of(self._engine_text(name, self.patterns[name].live))
-
     @staticmethod
     def _tree_of(engine_text: str) -> ast.Pattern:
         return parse_program(engine_text).patterns[0]
@@ -455,6 +492,14 @@ def declaration_of(param: ParamDef) -> str:
         return param.text
     declared = param_in(param.text)
     return alone(ast.ParamDecl(declared.name, literal_of(param.value, declared.value.type)))
+
+
+def _is_alike(before: ast.Stream, after: ast.Stream) -> bool:
+    """Can what is kept of the one go on with the other? Columns may come and go; key and types may not change."""
+    if before is after:
+        return True
+    old, new = columns(before), columns(after)
+    return before.keys == after.keys and all(new[name] == held for name, held in old.items() if name in new)
 
 
 def _literal(param: ParamDef) -> ast.Literal:

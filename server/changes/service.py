@@ -229,8 +229,8 @@ class Changes:
             if texts.outputs:
                 stream = texts.outputs[0].stream
                 raise ConflictError(
-                    f"output {stream}: the server's outputs are not part of a file; set it with `ostinato outputs set`, "
-                    "or PUT /v1/outputs/NAME"
+                    f"output {stream}: the server's outputs are not part of a file; set it with "
+                    "`ostinato outputs set`, or PUT /v1/outputs/NAME"
                 )
             for declared, own in texts.streams.values():
                 problems = list(stream_problems(declared))

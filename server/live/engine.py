@@ -130,7 +130,8 @@ class Engine:
         if prepared.pipeline is not None:
             self._add_lanes(prepared.pipeline, now)
             if self.pipeline is not None:
-                prepared.pipeline.restore(self._handover(self.pipeline, generation), None)
+                handed = self._handover(self.pipeline, generation)
+                prepared.pipeline.restore(handed.without(_misfits(handed, prepared.pipeline)), None)
         self._run(prepared)
         self.is_new = True
         kept = self._partial_matches()
@@ -249,6 +250,17 @@ class Engine:
     def more(self) -> Mapping[str, Any]:
         """What else a snapshot holds."""
         return {"live": msgspec.to_builtins(self.place)}
+
+
+def _misfits(handed: Handover, pipeline: Pipeline) -> set[str]:
+    """Operators whose key or columns have other types than they had: a pattern before them emits something else. What
+    they hold has no place any more; whoever plans the change says so."""
+    wrong = {
+        stream
+        for stream, matcher in pipeline.matchers.items()
+        if stream in handed.states and not matcher.fits(handed.states[stream])
+    }
+    return wrong | {f"{stream}.order" for stream in wrong}
 
 
 def _without(generation: Generation, names: Sequence[str]) -> Generation:
