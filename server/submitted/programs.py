@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from ostinato.cep.connectors.base import ConnectorError
 from ostinato.cep.connectors.factory import KAFKA, check_sink, check_source
 from ostinato.cep.runtime.load import Loaded, ProgramSpec, load
-from ostinato.patterns.ast import Connector, Stream
+from ostinato.patterns.ast import Connector, Declaration, OutputDecl, Program, Stream
+from ostinato.patterns.parser import parse_program
+from ostinato.patterns.printer import print_program
 from ostinato.server.failures import NotAllowedError, NotThereError, RefusedError
 from ostinato.server.submitted.folders import Folders
 
@@ -111,6 +113,34 @@ def _check_output(sink: Connector, name: str, read: Folders, write: Folders, out
             raise NotAllowedError(f"{what}: {path} is no file")
     else:
         Folders((output,), "the job's own folder").check(str(output / given), what)
+
+
+def with_brokers(text: str, options: Mapping[str, str]) -> str:
+    """The text, where topics that name no brokers are those of the server, reached as the server does.
+
+    Args:
+        text: a program that has been checked.
+        options: of connectors.
+    """
+    program = parse_program(text)
+
+    def reached(connector: Connector | None) -> Connector | None:
+        if connector is None or connector.kind != KAFKA or "bootstrap_servers" in dict(connector.options):
+            return connector
+        return replace(connector, options=(*options.items(), *connector.options))
+
+    # where topics are read, those that are written are in the cluster of the first of them: see `load`
+    reads = any(stream.source is not None and stream.source.kind == KAFKA for stream in program.streams)
+    declarations: list[Declaration] = []
+    for each in program.declarations:
+        if isinstance(each, Stream):
+            each = replace(each, source=reached(each.source))
+        elif isinstance(each, OutputDecl) and not reads:
+            sink = reached(each.sink)
+            assert sink is not None
+            each = replace(each, sink=sink)
+        declarations.append(each)
+    return text if tuple(declarations) == program.declarations else print_program(Program(tuple(declarations)))
 
 
 def find_module(path: str, allowed: Folders) -> Path:

@@ -35,7 +35,7 @@ from ostinato.server.options import DURATION
 from ostinato.server.restart_option import restart_strategy
 from ostinato.server.submitted.folders import Folders
 from ostinato.server.submitted.home import Home, make_private
-from ostinato.server.submitted.programs import check_program, find_module
+from ostinato.server.submitted.programs import check_program, find_module, with_brokers
 from ostinato.server.submitted.running import Running, last_checkpoint
 from ostinato.state.errors import StateError
 from ostinato.state.savepoints import read, resolve
@@ -48,6 +48,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _PARAM: Final = re.compile(r"[A-Za-z_]\w*")
 _OWN_SAVEPOINT: Final = re.compile(r"([A-Za-z0-9_-]{1,64})/([A-Za-z_][A-Za-z0-9_.-]{0,127})")
 _FOLDER: Final = "jobs"
+_PASSWORD: Final = "OSTINATO_BROKER_PASSWORD"  # noqa: S105 - a name
+"""The variable of a job's environment that has the password for the server's brokers."""
 _RUNTIME: Final = "run"
 
 
@@ -271,7 +273,7 @@ class Jobs:
 
     def _arguments(self, job: StoredJob, home: Home) -> Sequence[str]:
         """The command. What is allowed may have changed since the job was made, so it is checked again."""
-        home.make(job.text)
+        home.make(None if job.text is None else with_brokers(job.text, self._brokers()))
         if job.text is not None:
             program = str(home.program)
             more = [f"--output={stream}={stream}.jsonl" for stream in self._check_text(job)]
@@ -300,6 +302,21 @@ class Jobs:
             *more,
         ]
 
+    def _brokers(self) -> dict[str, str]:
+        """Options of topics that name no brokers; the password is only in the process's environment."""
+        section = self._config.kafka
+        if section.bootstrap_servers is None or section.security_protocol == "PLAINTEXT":
+            return {}  # the environment says enough
+        known = {
+            "bootstrap_servers": section.bootstrap_servers,
+            "security_protocol": section.security_protocol,
+            "sasl_mechanism": section.sasl_mechanism,
+            "sasl_plain_username": section.sasl_username,
+            "sasl_plain_password": None if section.sasl_password is None else f"env:{_PASSWORD}",
+            "ssl_cafile": section.ssl_cafile,
+        }
+        return {name: value for name, value in known.items() if value is not None}
+
     def _environment(self) -> Mapping[str, str]:
         # the server's settings are not the program's business, nor are its secrets
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("OSTINATO__", "OSTINATO_TO"))}
@@ -308,6 +325,8 @@ class Jobs:
             from ostinato.cep.connectors.kafka.options import BOOTSTRAP_VARIABLE
 
             kept[BOOTSTRAP_VARIABLE] = self._config.kafka.bootstrap_servers
+        if self._config.kafka.sasl_password is not None:
+            kept[_PASSWORD] = self._config.kafka.sasl_password.reveal()
         return kept
 
     # What is said

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ostinato.patterns.parser import parse_program
 from ostinato.server import exits
 from ostinato.server.catalog.database import Database
 from ostinato.server.catalog.migrations import MIGRATIONS
@@ -13,7 +14,7 @@ from ostinato.server.catalog.submitted import StoredJob, SubmittedJobs
 from ostinato.server.failures import NotAllowedError, NotThereError, RefusedError
 from ostinato.server.submitted.folders import Folders
 from ostinato.server.submitted.home import Home, Log
-from ostinato.server.submitted.programs import check_program, find_module
+from ostinato.server.submitted.programs import check_program, find_module, with_brokers
 from ostinato.server.submitted.verdict import Summary, Verdict, judge, obituary, summary_in
 
 
@@ -117,6 +118,30 @@ def test_outputs_that_go_nowhere_are_named_and_sources_must_be_there(tmp_path: P
     for missing in ("", "from stdin"):
         with pytest.raises(RefusedError, match="no source that the server could read"):
             check_program(text.format(missing), "job", {}, read=read, write=write, output=tmp_path)
+
+
+def test_topics_that_name_no_brokers_are_those_of_the_server() -> None:
+    text = (
+        "param least = 3\n"
+        "stream e (k string key, ts timestamp(ms) time, v int) from kafka 'in' (start = 'latest')\n"
+        "stream f (k string key, ts timestamp(ms) time, v int) from kafka 'f' (bootstrap_servers = 'other:9092')\n"
+        "pattern p on e match a define a as v > least emit k, a.v as v into out\n"
+        "output out to kafka 'out'\n"
+    )
+    options = {"bootstrap_servers": "own:9092", "security_protocol": "SASL_SSL", "sasl_plain_password": "env:SECRET"}
+    made = parse_program(with_brokers(text, options))
+    e, f = made.streams
+    assert e.source is not None
+    assert dict(e.source.options) == options | {"start": "latest"}
+    assert f.source == parse_program(text).streams[1].source
+    # they are written where the first stream is read
+    assert made.outputs == parse_program(text).outputs
+    alone = text.replace("kafka 'in' (start = 'latest')", "file '/e.jsonl'").replace(
+        "kafka 'f' (bootstrap_servers = 'other:9092')", "file '/f.jsonl'"
+    )
+    assert dict(parse_program(with_brokers(alone, options)).outputs[0].sink.options) == options
+    assert made.patterns == parse_program(text).patterns
+    assert with_brokers(text, {}) == text
 
 
 def test_a_log_is_set_aside_and_its_end_is_shown(tmp_path: Path) -> None:
