@@ -39,14 +39,12 @@ from ostinato.server.services.outputs import Outputs
 from ostinato.server.services.params import Params
 from ostinato.server.services.patterns import Patterns
 from ostinato.server.services.streams import Streams
+from ostinato.server.services.ticks import Ticks
 from ostinato.server.submitted.service import Jobs
 
 if TYPE_CHECKING:
     from ostinato.server.application import Application
 
-_TICK_SECONDS: Final = 0.5
-"""So often it is written down that the clock goes on, where nothing else is: what waits for time to pass waits so much
-longer at most."""
 _TIDY_SECONDS: Final = 60.0
 _BEHIND_SECONDS: Final = 30.0
 """A worker that has not moved for so long, though there is something to do, is not well."""
@@ -111,7 +109,10 @@ class Core:
         stack.push_async_callback(asyncio.to_thread, self.feeding.close)
         self.changes.on_change.append(self._feed)
         watching = application.metering.watch_loop()
-        for work, name in ((self._tick(), "ticks"), (self._tidy(), "tidying"), (watching, "loop lag")):
+        ticks = Ticks(self.journal)
+        ticks.use(self.changes.body)
+        self.changes.on_change.append(ticks.use)
+        for work, name in ((ticks.run(), "ticks"), (self._tidy(), "tidying"), (watching, "loop lag")):
             task = asyncio.create_task(work, name=name)
             stack.push_async_callback(_end, task)
         await self._open_jobs(application, stack)
@@ -195,16 +196,6 @@ class Core:
     def _feed(self, body: Body) -> None:
         # a feeder that ends may take a while, and whoever made the change need not wait for that
         asyncio.get_running_loop().run_in_executor(None, self.feeding.use, body)
-
-    async def _tick(self) -> None:
-        """Have the clock go on in the journal while nothing comes in, as long as some pattern runs."""
-        last = self.journal.durable
-        while True:
-            await asyncio.sleep(_TICK_SECONDS)
-            if self.journal.durable == last and self.changes.body.generation.members:
-                with contextlib.suppress(JournalError):
-                    await asyncio.wrap_future(self.journal.tick())
-            last = self.journal.durable
 
     async def _tidy(self) -> None:
         """What nobody needs any more goes: events behind all snapshots, versions that have drained."""
