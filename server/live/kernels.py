@@ -10,6 +10,7 @@ import numpy as np
 
 from ostinato.cep.batch import Batch, Vector
 from ostinato.cep.connectors.base import BadRecord, Chunk
+from ostinato.cep.connectors.kafka.rows import values_of
 from ostinato.cep.nfa.matcher import MatchError
 from ostinato.cep.runtime.pipeline import Pipeline
 from ostinato.patterns.types import STRING, Array, DataType, Row
@@ -32,9 +33,9 @@ class _Nowhere:
 
 
 def load_kernels(definition: Definition) -> None:
-    """Call what the definition's patterns will call, over one event that says nothing: to decode, to match, to take a
-    snapshot, to hand the state over. All patterns have the same kernels; loading them takes the better part of a
-    second, for which events would wait."""
+    """Call what the definition's patterns will call, over one event that says nothing: to decode, to match, to write
+    what was found, to take a snapshot, to hand the state over. All patterns have the same kernels. Loading them takes
+    the better part of a second, for which events would wait."""
     sources = definition.plan.sources
     first, then = (Pipeline(definition, _Nowhere(), [1] * len(sources), 0) for _ in range(2))
     for intake in first.intakes:
@@ -43,9 +44,13 @@ def load_kernels(definition: Definition) -> None:
         if operator is None:
             continue
         columns = {column.name: _anything(column.type) for column in intake.stream.columns}
+        event = Batch(intake.stream.name, np.zeros(1, np.int64), columns)
         with suppress(MatchError):
-            operator.process(Batch(intake.stream.name, np.zeros(1, np.int64), columns))
+            operator.process(event)
             operator.advance(0)
+        operator.parts.matcher.paths()
+        operator.parts.matcher.clear_results()
+        values_of(event)
     first.snapshot(0, None)
     then.restore(first.hand_over(), None)
 
