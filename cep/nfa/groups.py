@@ -58,16 +58,6 @@ class GroupedState:
         if spill is not None:
             self.residence = Residence(spill, key_groups, keyed, matcher, self._codec, counters)
 
-    def fits(self, header: bytes) -> bool:
-        """Could state with this header be restored here, if some of its patterns may be dropped? Not where the key or
-        a column has another type by now. Raises SnapshotError where it is no header of patterns."""
-        stored = Header.decode(header)
-        try:
-            self._codec.translation(stored, may_drop=True)
-        except SnapshotError:
-            return False
-        return True
-
     def snapshot(self, whole: Collection[int] | None) -> OperatorState:
         """See `ostinato.state.operator.Stateful`."""
         if whole is not None and self.residence is not None and not self.residence.knows_changes:

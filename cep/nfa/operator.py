@@ -221,10 +221,6 @@ class MatchOperator:
         """What it is made of, for those who look at it without changing it."""
         return Parts(self._input, self._matcher, self._counters, self._state)
 
-    def fits(self, state: OperatorState) -> bool:
-        """Could the state of another operator be restored here? Not where the key or a column has another type now."""
-        return not state.header or self._state.fits(state.header)
-
     def snapshot(self, whole: Collection[int] | None = None) -> OperatorState:
         """See `ostinato.state.operator.Stateful`."""
         return self._state.snapshot(whole)

@@ -20,7 +20,7 @@ from ostinato.server.changes.model import Author, Fate, Happens, Old, PlanItem
 from ostinato.server.changes.texts import PatternText, alone, columns, param_in, params_in, stream_in
 from ostinato.server.failures import ConflictError, NotThereError, RefusedError
 from ostinato.server.live.generation import Generation, Member, engine_name
-from ostinato.server.live.program import Checker, Runnable
+from ostinato.server.live.program import Checker, Runnable, is_alike
 
 
 @dataclass(slots=True)
@@ -311,6 +311,20 @@ class Draft:
         before = self.pattern(name)
         self.patterns[name] = PatternDef("failed", before.live, before.revision + 1, before.shadow, error=error)
         self.items.append(PlanItem("pattern", name, "failed", before.live, before.live, "dropped", detail=error))
+        while unfed := self._unfed():
+            reader, stream = unfed[0]
+            held = self.patterns[reader]
+            said = f"it reads `{stream}`, which nobody gives since `{name}` has failed"
+            self.patterns[reader] = PatternDef("failed", held.live, held.revision + 1, error=said)
+            self.items.append(PlanItem("pattern", reader, "failed", held.live, held.live, "dropped", detail=said))
+
+    def _unfed(self) -> list[tuple[str, str]]:
+        """Patterns that run and read what nobody emits, with the stream."""
+        running = [(name, each.live) for name, each in self.patterns.items() if each.state == "running"]
+        trees = {name: self._tree_of(self._engine_text(name, version)) for name, version in running}
+        known = {*self.streams, *(tree.into or name for name, tree in trees.items())}
+        known |= {tree.timeouts_into for tree in trees.values() if tree.timeouts_into is not None}
+        return [(name, tree.on) for name, tree in trees.items() if tree.on not in known]
 
     def put_shadow(self, text: PatternText) -> None:
         """A version runs beside the one that counts."""
@@ -391,7 +405,7 @@ class Draft:
         """Patterns that read what others emit lose their partial matches where that has other types from now on."""
         for name, checked in after.checked.items():
             held = before.checked.get(name)
-            if held is None or _is_alike(held.stream, checked.stream):
+            if held is None or is_alike(held.stream, checked.stream):
                 continue
             pattern = name.partition("@")[0] if "@" in name else name
             said = next((each for each in self.items if (each.kind, each.name) == ("pattern", pattern)), None)
@@ -492,14 +506,6 @@ def declaration_of(param: ParamDef) -> str:
         return param.text
     declared = param_in(param.text)
     return alone(ast.ParamDecl(declared.name, literal_of(param.value, declared.value.type)))
-
-
-def _is_alike(before: ast.Stream, after: ast.Stream) -> bool:
-    """Can what is kept of the one go on with the other? Columns may come and go; key and types may not change."""
-    if before is after:
-        return True
-    old, new = columns(before), columns(after)
-    return before.keys == after.keys and all(new[name] == held for name, held in old.items() if name in new)
 
 
 def _literal(param: ParamDef) -> ast.Literal:

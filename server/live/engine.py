@@ -7,7 +7,7 @@ same rows with the same numbers, whichever snapshot it goes on from.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from ostinato.server.journal import Entry, Kind
 from ostinato.server.live.generation import Activation, Generation
 from ostinato.server.live.messages import Activated
 from ostinato.server.live.outlet import DEAD_LETTERS, MatchOutlet, RowLog
-from ostinato.server.live.program import Checker, Runnable
+from ostinato.server.live.program import Checker, Runnable, is_alike
 from ostinato.state.errors import SnapshotError
 from ostinato.state.manifest import SourceState
 
@@ -116,7 +116,9 @@ class Engine:
             self.place = msgspec.convert(point.manifest.sinks["live"], Place)
         except (KeyError, msgspec.ValidationError) as error:
             raise SnapshotError(f"{point.name} is none of the server's: {error}") from error
-        prepared = self.prepare(_without(self._find(self.place.generation), self.place.excluded))
+        generation = self._find(self.place.generation)
+        left, _ = self._checker.without(generation, self.place.excluded)
+        prepared = self.prepare(left if self.place.excluded else generation)
         if prepared.pipeline is not None:
             self._add_lanes(prepared.pipeline, 0)
             prepared.pipeline.restore(point, None)
@@ -131,7 +133,7 @@ class Engine:
             self._add_lanes(prepared.pipeline, now)
             if self.pipeline is not None:
                 handed = self._handover(self.pipeline, generation)
-                prepared.pipeline.restore(handed.without(_misfits(handed, prepared.pipeline)), None)
+                prepared.pipeline.restore(handed.without(_misfits(self.runnable, prepared.runnable)), None)
         self._run(prepared)
         self.is_new = True
         kept = self._partial_matches()
@@ -229,9 +231,9 @@ class Engine:
         """Go on without some patterns, from just before the record on."""
         fresh = [name for name in sorted(names) if name in self.runnable.checked]
         if fresh:
-            self.place.excluded += fresh
-            prepared = self.prepare(_without(self.runnable.generation, fresh))
-            self._activate(prepared, entry.time_ms)
+            left, gone = self._checker.without(self.runnable.generation, fresh)
+            self.place.excluded += gone
+            self._activate(self.prepare(left), entry.time_ms)
 
     def _remember(self, entry: Entry) -> None:
         self.recent.append(entry)
@@ -252,17 +254,13 @@ class Engine:
         return {"live": msgspec.to_builtins(self.place)}
 
 
-def _misfits(handed: Handover, pipeline: Pipeline) -> set[str]:
-    """Operators whose key or columns have other types than they had: a pattern before them emits something else. What
-    they hold has no place any more; whoever plans the change says so."""
+def _misfits(before: Runnable, after: Runnable) -> set[str]:
+    """Operators whose stream has another key or other types than it had: a pattern before them emits something else.
+    What they hold has no place any more; whoever plans the change says so."""
+    held = {checked.stream.name: checked.stream for checked in before.checked.values()}
     wrong = {
-        stream
-        for stream, matcher in pipeline.matchers.items()
-        if stream in handed.states and not matcher.fits(handed.states[stream])
+        checked.stream.name
+        for checked in after.checked.values()
+        if checked.stream.name in held and not is_alike(held[checked.stream.name], checked.stream)
     }
     return wrong | {f"{stream}.order" for stream in wrong}
-
-
-def _without(generation: Generation, names: Sequence[str]) -> Generation:
-    left = tuple(member for member in generation.members if member.name not in names)
-    return msgspec.structs.replace(generation, members=left, renamed={}, dropped=())

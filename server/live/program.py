@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from ostinato.cep.runtime.plan import Plan, plan
 from ostinato.patterns import ast
@@ -110,6 +112,28 @@ class Checker:
             declared,
         )
 
+    def without(self, generation: Generation, names: Collection[str]) -> tuple[Generation, list[str]]:
+        """The generation without some members, by engine name, and without those that read what nobody emits then;
+        with the names of all that are gone."""
+        declared = {self._stream(text).name for text in generation.streams}
+        left = [member for member in generation.members if member.name not in names]
+        while True:
+            emitted = {stream_of(name) for member in left for name in self._emits(member)}
+            fed = [member for member in left if self._tree(member).on in declared | emitted]
+            if len(fed) == len(left):
+                break
+            left = fed
+        kept = {member.name for member in left}
+        gone = [member.name for member in generation.members if member.name not in kept]
+        return msgspec.structs.replace(generation, members=tuple(left), renamed={}, dropped=()), gone
+
+    def _emits(self, member: Member) -> list[str]:
+        """The streams of a member's rows, as far as others read them."""
+        if member.role == "shadow":
+            return []
+        tree = self._tree(member)
+        return [name for name in (tree.into or member.pattern, tree.timeouts_into) if name is not None]
+
     def _check(
         self,
         member: Member,
@@ -189,6 +213,15 @@ class Checker:
         self._parsed = {text: parsed for text, parsed in self._parsed.items() if text in texts}
         self._streams = {text: self._streams[text] for text in generation.streams}
         self._params = {text: self._params[text] for text in generation.params.values()}
+
+
+def is_alike(before: ast.Stream, after: ast.Stream) -> bool:
+    """Can what is kept of the one go on with the other? Columns may come and go; key and types may not change."""
+    if before is after:
+        return True
+    new = {column.name: column.type for column in after.columns}
+    same = all(new[column.name] == column.type for column in before.columns if column.name in new)
+    return same and before.keys == after.keys
 
 
 def stream_of(name: str) -> str:

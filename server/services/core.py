@@ -81,7 +81,7 @@ class Core:
         self.live = Live(WorkerSpec(str(self.folder), checkpoints, config.checkpoints.interval, _log_options(config)))
         self.live.on_progress = self._progress
         self.live.on_snapshot = self._snapshot
-        self.feeding = Feeding(self.journal, self.dead_letters.add_records, _folders(config.files.read))
+        self.feeding = Feeding(self.journal, self.dead_letters.add_records, config.files.read)
         self.changes = await asyncio.to_thread(
             lambda: Changes(
                 self.catalog.definitions,

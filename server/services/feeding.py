@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ostinato.cep.connectors.base import BadRecord, ConnectorError
@@ -17,6 +16,8 @@ from ostinato.server.ingest.file_feeder import FileFeeder
 from ostinato.server.ingest.gate import check_stream
 from ostinato.server.ingest.kafka_feeder import KafkaFeeder
 from ostinato.server.journal import Journal
+from ostinato.server.submitted.folders import Folders
+from ostinato.server.submitted.programs import SECRETS, check_kafka
 
 _log = logging.getLogger("ostinato.feeding")
 
@@ -25,11 +26,11 @@ class Feeding:
     """The feeders of all streams. Its methods block, for as long as a feeder takes to end."""
 
     def __init__(
-        self, journal: Journal, dead_letters: Callable[[str, Sequence[BadRecord]], None], read_folders: Sequence[Path]
+        self, journal: Journal, dead_letters: Callable[[str, Sequence[BadRecord]], None], read_folders: Sequence[str]
     ) -> None:
         self._journal = journal
         self._dead_letters = dead_letters
-        self._folders = [folder.resolve() for folder in read_folders]
+        self._folders = Folders.of(read_folders, "files.read")
         self._feeders: dict[str, tuple[str, Feeder]] = {}
         self.errors: dict[str, str] = {}
         """Streams that cannot be fed, and why."""
@@ -40,23 +41,24 @@ class Feeding:
             check_stream(stream)
         except ConnectorError as error:
             raise RefusedError(str(error)) from error
-        if stream.source is None or stream.source.kind == "kafka":
+        source, what = stream.source, f"stream {stream.name}"
+        if source is None:
             return
-        if stream.source.kind != "file":
+        if source.kind == "kafka":
+            check_kafka(source, what, self._folders)
+            for option in SECRETS:
+                # a declaration is shown to everyone who may look
+                if not str(dict(source.options).get(option, "file:")).startswith("file:"):
+                    raise NotAllowedError(f"{what}: {option} is shown with the declaration; write 'file:PATH'")
+            return
+        if source.kind != "file":
             raise RefusedError(
-                f"stream {stream.name}: `from {stream.source.kind}` is nothing that a server can read; use kafka "
+                f"{what}: `from {source.kind}` is nothing that a server can read; use kafka "
                 "or file, or nothing, and send events by HTTP"
             )
-        target = Path(stream.source.target or "").expanduser()
-        # of a glob what stands before the first wildcard says which folder it is in
-        fixed = Path(*_until_wildcard(target.parts))
-        place = fixed.resolve()
-        if not target.is_absolute() or not any(place.is_relative_to(folder) for folder in self._folders):
-            allowed = ", ".join(map(str, self._folders)) or "no folder"
-            raise NotAllowedError(
-                f"stream {stream.name}: file {stream.source.target!r} may not be read: the configuration allows "
-                f"{allowed} (files.read); write the whole path"
-            )
+        if source.target is None:
+            raise RefusedError(f"{what}: `from file` needs a path")
+        self._folders.check_glob(source.target, what)
 
     def use(self, body: Body) -> None:
         """Streams are declared like this from now on."""
@@ -99,12 +101,3 @@ class Feeding:
         for _, feeder in self._feeders.values():
             feeder.stop()
         self._feeders.clear()
-
-
-def _until_wildcard(parts: Sequence[str]) -> list[str]:
-    found = []
-    for part in parts:
-        if any(sign in part for sign in "*?["):
-            break
-        found.append(part)
-    return found

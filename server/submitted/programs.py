@@ -18,7 +18,7 @@ from ostinato.server.failures import NotAllowedError, NotThereError, RefusedErro
 from ostinato.server.submitted.folders import Folders
 
 _TLS_FILES: Final = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
-_SECRETS: Final = ("sasl_plain_password", "ssl_password")
+SECRETS: Final = ("sasl_plain_password", "ssl_password")
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """Names of streams that the command line can name."""
 
@@ -82,7 +82,7 @@ def check_kafka(connector: Connector, what: str, read: Folders) -> None:
     for option in _TLS_FILES:
         if option in options:
             read.check(str(options[option]), f"{what}, {option}")
-    for option in _SECRETS:
+    for option in SECRETS:
         kind, colon, rest = str(options.get(option, "")).partition(":")
         if colon and kind == "file":
             read.check(rest, f"{what}, {option}")
