@@ -102,6 +102,8 @@ def _log(loaded: Loaded) -> None:
 def _serve(loaded: Loaded, directory: DataDirectory, *, new_token: bool) -> int:
     from ostinato.server.catalog import CatalogError
     from ostinato.server.http.runner import bind, check_tls
+    from ostinato.server.journal import JournalError
+    from ostinato.server.matches import MatchLogError
     from ostinato.server.quickness import be_quick
     from ostinato.server.token_file import TokenFileError
 
@@ -120,7 +122,7 @@ def _serve(loaded: Loaded, directory: DataDirectory, *, new_token: bool) -> int:
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_run(loaded, directory, [listening], new_token=new_token))
-    except CatalogError as error:
+    except (CatalogError, JournalError, MatchLogError) as error:
         _say(str(error))
         return exits.STATE
     except TokenFileError as error:
