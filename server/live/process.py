@@ -217,6 +217,9 @@ class Live:
             ours.close()
             self.error = f"cannot be started: {error}"
             return None
+        except BaseException:
+            ours.close()
+            raise
         finally:
             theirs.close()
         self._process = process
