@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,7 @@ from ostinato.server.failures import RefusedError
 
 MOST_DECLARATIONS: Final = 4_000
 """Of one text: more would keep everybody waiting who makes a change meanwhile."""
+_BEGINNING = re.compile(r"^[ \t]*(?:pattern|stream|param)[ \t]", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,10 @@ def take_apart(text: str, filename: str, known: Sequence[ast.Stream | ast.ParamD
         PatternError: something is wrong in it.
         RefusedError: it declares too much.
     """
+    # most texts that declare far too much need not even be read for that
+    _check_count(len(_BEGINNING.findall(text)), filename)
     program = parse_program(text, filename)
-    if len(program.declarations) > MOST_DECLARATIONS:
-        raise RefusedError(
-            f"{filename} declares {len(program.declarations):,} streams, parameters and patterns; "
-            f"{MOST_DECLARATIONS:,} are the most at once: send them in several files"
-        )
+    _check_count(len(program.declarations), filename)
     declared: list[ast.Stream | ast.ParamDecl] = [*program.streams, *program.params]
     own = {(type(each), each.name) for each in declared}
     borrowed = [each for each in known if (type(each), each.name) not in own]
@@ -69,6 +69,14 @@ def take_apart(text: str, filename: str, known: Sequence[ast.Stream | ast.ParamD
         patterns,
         program.outputs,
     )
+
+
+def _check_count(count: int, filename: str) -> None:
+    if count > MOST_DECLARATIONS:
+        raise RefusedError(
+            f"{filename} declares {count:,} streams, parameters and patterns; {MOST_DECLARATIONS:,} are the most at "
+            "once: send them in several files"
+        )
 
 
 def alone(declaration: ast.Declaration) -> str:

@@ -169,6 +169,7 @@ class Core:
     def _stand(self, application: Application) -> None:
         standing = application.standing
         standing.checks["live worker"] = self._check_live
+        standing.checks["checkpoints"] = lambda: self.live.snapshot_error
         standing.checks["journal"] = lambda: self.journal.status().failure
         standing.metrics = lambda: application.metering.render(self)
         standing.progress = lambda: Progress(self.live.generation, self.live.position, self.live.last_seq)
