@@ -145,7 +145,7 @@ class MatchOperator:
         found = self._count(released) if released is not None else []
         if len(self._counters) < len(self.compiled.patterns):
             found += self._match(released)
-        out = in_order(found, self._groups_of, self.key_groups)
+        out = in_order(found, self._groups_of, self._input.keys.strings, self.key_groups)
         self._advances += 1
         if self._advances % ADVANCES_BEFORE_TIDYING == 0:
             self._tidy()
@@ -242,7 +242,7 @@ class MatchOperator:
                     maker = self._first_maker + self.makers.index(Maker(checked.pattern.name, "match"))
                     makers = np.full(len(rows), maker, np.int64)
                 batch = count_batch(checked, self._input.decode_keys(keys), released.time[rows], counts, makers)
-                out.append(Emitted(batch, keys))
+                out.append(Emitted(batch, keys, np.full(len(keys), counter.number)))
         return out
 
     def _forget_keys(self) -> None:

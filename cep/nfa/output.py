@@ -198,7 +198,8 @@ class ResultReader:
             segments(family.stages, stages[positions] - self._first_stage[patterns][owners], owners, len(chosen)),
         )
         columns = self._columns(family, matches, np.searchsorted(family.members, patterns))
-        return Emitted(Batch(family.stream, time, with_time(columns, time), self._makers(family, patterns)), keys)
+        batch = Batch(family.stream, time, with_time(columns, time), self._makers(family, patterns))
+        return Emitted(batch, keys, patterns)
 
     def _makers(self, family: _Family, patterns: IntArray) -> IntArray | None:
         if self._first_maker is None:
@@ -228,8 +229,10 @@ class ResultReader:
         firsts = np.flatnonzero(new)
         counts = np.diff(np.append(firsts, len(keys)))
         keys = keys[firsts]
-        makers = self._makers(family, results[firsts, RESULT_PATTERN])
-        return Emitted(count_batch(family.leader, self._input.decode_keys(keys), time[firsts], counts, makers), keys)
+        patterns = results[firsts, RESULT_PATTERN]
+        makers = self._makers(family, patterns)
+        batch = count_batch(family.leader, self._input.decode_keys(keys), time[firsts], counts, makers)
+        return Emitted(batch, keys, patterns)
 
 
 _NONE = np.zeros(0, np.int64)

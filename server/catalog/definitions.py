@@ -152,6 +152,11 @@ class DefinitionTables:
         row = self._database.row("SELECT generation FROM changes WHERE position IS NULL")
         return None if row is None else int(row[0])
 
+    def last_position(self) -> int:
+        """Where in the journal the last change took effect; 0: there has been none."""
+        row = self._database.row("SELECT MAX(position) FROM changes")
+        return 0 if row is None or row[0] is None else int(row[0])
+
     def begin(self, change: Change, body: Body, versions: list[Version]) -> None:
         """Write a change that is about to be made."""
         with self._database.change() as connection:

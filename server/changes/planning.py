@@ -319,11 +319,14 @@ class Draft:
             self.items.append(PlanItem("pattern", reader, "failed", held.live, held.live, "dropped", detail=said))
 
     def _unfed(self) -> list[tuple[str, str]]:
-        """Patterns that run and read what nobody emits, with the stream."""
+        """Patterns that run and read what nobody emits, with the stream. Shadows that do are ended."""
         running = [(name, each.live) for name, each in self.patterns.items() if each.state == "running"]
         trees = {name: self._tree_of(self._engine_text(name, version)) for name, version in running}
         known = {*self.streams, *(tree.into or name for name, tree in trees.items())}
         known |= {tree.timeouts_into for tree in trees.values() if tree.timeouts_into is not None}
+        for name, each in list(self.patterns.items()):
+            if each.shadow is not None and self._tree_of(self._engine_text(name, each.shadow)).on not in known:
+                self.end_shadow(name)
         return [(name, tree.on) for name, tree in trees.items() if tree.on not in known]
 
     def put_shadow(self, text: PatternText) -> None:
@@ -405,7 +408,7 @@ class Draft:
         """Patterns that read what others emit lose their partial matches where that has other types from now on."""
         for name, checked in after.checked.items():
             held = before.checked.get(name)
-            if held is None or is_alike(held.stream, checked.stream):
+            if held is None or held.stream.name != checked.stream.name or is_alike(held.stream, checked.stream):
                 continue
             pattern = name.partition("@")[0] if "@" in name else name
             said = next((each for each in self.items if (each.kind, each.name) == ("pattern", pattern)), None)

@@ -43,7 +43,7 @@ from ostinato.server.changes.planning import Draft, declaration_of
 from ostinato.server.changes.shapes import structure
 from ostinato.server.changes.texts import Texts, param_in, stream_in, take_apart
 from ostinato.server.failures import ConflictError, NotThereError, RefusedError, ServiceError
-from ostinato.server.journal import Entry, Journal, JournalReader
+from ostinato.server.journal import Entry, Journal, JournalBusyError, JournalFullError, JournalReader
 from ostinato.server.journal import Kind as JournalKind
 from ostinato.server.live.generation import SHADOW, Activation, engine_name
 from ostinato.server.live.messages import Exclude, Failed
@@ -143,6 +143,12 @@ class Changes:
         self._allows = allows
         self._now_ms = now_ms
         self._lock = asyncio.Lock()
+        self._running: set[asyncio.Task[ChangeResult]] = set()
+        self._taking_out: set[asyncio.Task[None]] = set()
+        self._unsettled: tuple[int, bool] | None = None
+        """A change of which the catalog does not know what became of it, and whether the journal may have it."""
+        self._position = tables.last_position()
+        """Of the last change."""
         self._versions = _Versions(tables)
         self._checker = Checker()
         self._settle()
@@ -365,7 +371,17 @@ class Changes:
         dry_run: bool = False,
         check: Callable[[Draft], None] = lambda _: None,
     ) -> ChangeResult:
+        # whoever asked may go away: a change that was begun is finished all the same, before the next one begins
+        task = asyncio.create_task(self._alone(what, plan, author, dry_run, check), name=what)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def _alone(
+        self, what: str, plan: Callable[[Draft], None], author: Author, dry_run: bool, check: Callable[[Draft], None]
+    ) -> ChangeResult:
         async with self._lock:
+            await self._settle_last()
             draft = self._draft(author)
             check(draft)
             draft.forget_drained(await self._drained())
@@ -379,6 +395,21 @@ class Changes:
                 return ChangeResult(None, {}, False, dry_run, draft.items)
             body, runnable = made
             return await self._make(what, draft, body, runnable)
+
+    async def _settle_last(self) -> None:
+        """The change before this one may not have been finished: the disk was full, the catalog held by somebody."""
+        if self._unsettled is None:
+            return
+        number, is_kept = self._unsettled
+        if is_kept:
+            await asyncio.to_thread(self._settle)
+            self.body = await asyncio.to_thread(self._tables.current)
+            self._runnable = await asyncio.to_thread(self._checker.check, self.body.generation)
+            for told in self.on_change:
+                told(self.body)
+        else:
+            await asyncio.to_thread(self._tables.withdraw, number)
+        self._unsettled = None
 
     async def _make(self, what: str, draft: Draft, body: Body, runnable: Runnable) -> ChangeResult:
         number = body.generation.number
@@ -394,13 +425,20 @@ class Changes:
         try:
             record = msgspec.json.encode(Activation(number))
             appended = await asyncio.wrap_future(self._journal.append_generation(record))  # 4
-        except Exception:
+        except (JournalFullError, JournalBusyError):
+            self._unsettled = (number, False)
             await asyncio.to_thread(self._tables.withdraw, number)
+            self._unsettled = None
+            raise
+        except BaseException:
+            self._unsettled = (number, True)  # the journal may have it
             raise
         reached("change.appended")
+        self._unsettled = (number, True)
         await asyncio.to_thread(self._tables.complete, number, appended.position)  # 5
+        self._unsettled = None
         reached("change.completed")
-        self.body, self._runnable = body, runnable
+        self.body, self._runnable, self._position = body, runnable, appended.position
         self._versions.keep_only(
             {(member.pattern, member.version) for member in body.generation.members}
             | {(name, pattern.live) for name, pattern in body.definitions.patterns.items()}
@@ -480,15 +518,23 @@ class Changes:
         exclusion = Exclusion(failed.position, failed.name, failed.error)
         await asyncio.to_thread(self._tables.exclude, exclusion, self._now_ms())
         name = failed.name.partition("@")[0]
-        asyncio.get_running_loop().create_task(self._take_out(name, failed), name=f"take out {failed.name}")
+        task = asyncio.create_task(self._take_out(name, failed), name=f"take out {failed.name}")
+        self._taking_out.add(task)
+        task.add_done_callback(self._taking_out.discard)
+
+    async def take_out_failed(self) -> None:
+        """What could not be written down when a pattern failed is made up for."""
+        for each in await asyncio.to_thread(self._tables.exclusions):
+            if each.position >= self._position:
+                await self._take_out(each.name.partition("@")[0], Failed(each.name, each.position, each.error))
 
     async def _take_out(self, name: str, failed: Failed) -> None:
         """The generation after the one in which it failed does not have it."""
 
         def plan(draft: Draft) -> None:
             held: PatternDef | None = draft.patterns.get(name)
-            if held is None:
-                return
+            if held is None or failed.position < self._position:
+                return  # it was changed since; the next version has not failed
             if failed.name == name and held.state == "running":
                 draft.fail(name, failed.error)
             elif failed.name == f"{name}@{SHADOW}" and held.shadow is not None:

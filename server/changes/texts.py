@@ -14,10 +14,15 @@ from ostinato.patterns.printer import print_pattern, print_program
 from ostinato.patterns.rewrite import bind_params, stream_columns
 from ostinato.patterns.types import DataType
 from ostinato.server.failures import RefusedError
+from ostinato.server.ingest.dead_letters import STREAM as DEAD_LETTERS
 
 MOST_DECLARATIONS: Final = 4_000
 """Of one text: more would keep everybody waiting who makes a change meanwhile."""
 _BEGINNING = re.compile(r"^[ \t]*(?:pattern|stream|param)[ \t]", re.MULTILINE)
+
+
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+_OWN: Final = (".late", ".shadow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,15 @@ def take_apart(text: str, filename: str, known: Sequence[ast.Stream | ast.ParamD
             columns_of[pattern.on] = stream_columns(whole, pattern.on)
         shown = print_pattern(pattern, params - columns_of[pattern.on])
         patterns[pattern.name] = PatternText(pattern, shown, print_pattern(pattern))
+    for stream in program.streams:
+        check_name(stream.name, "stream")
+    for param in program.params:
+        check_name(param.name, "parameter")
+    for pattern in program.patterns:
+        check_name(pattern.name, "pattern")
+        for emitted in (pattern.into, pattern.timeouts_into):
+            if emitted is not None:
+                check_name(emitted, "stream")
     return Texts(
         {stream.name: (stream, alone(stream)) for stream in program.streams},
         {param.name: (param, alone(param)) for param in program.params},
@@ -77,6 +91,17 @@ def _check_count(count: int, filename: str) -> None:
             f"{filename} declares {count:,} streams, parameters and patterns; {MOST_DECLARATIONS:,} are the most at "
             "once: send them in several files"
         )
+
+
+def check_name(name: str, what: str) -> None:
+    """Refuse names that the API's addresses do not take, and those that the server gives. Raises RefusedError."""
+    if not _NAME.fullmatch(name):
+        raise RefusedError(
+            f"{what} `{name}`: on a server a name has letters, digits, `_`, `-` and `.`, begins with a letter or `_`, "
+            "and has at most 128 characters"
+        )
+    if name == DEAD_LETTERS or name.endswith(_OWN):
+        raise RefusedError(f"{what} `{name}`: such names are the server's own; choose another")
 
 
 def alone(declaration: ast.Declaration) -> str:

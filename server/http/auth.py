@@ -118,14 +118,15 @@ class HostCheck:
                 self._good.add(header)
 
     def check_origin(self, request: Request) -> None:
-        """WebSockets are not held back by CORS: a page of another origin is refused here.
+        """Neither WebSockets nor simple requests are held back by CORS: what a page of another origin asks for is
+        refused here, but for reading, whose answer the browser keeps from it.
 
         Raises:
             HttpError: 403.
         """
         origin = request.header(b"origin")
         if origin is not None and origin.partition("://")[2] != request.header(b"host"):
-            raise HttpError(403, f"pages of {origin[:100]} may not open a WebSocket here")
+            raise HttpError(403, f"pages of {origin[:100]} may not do that here")
 
 
 def is_loopback(host: str) -> bool:

@@ -196,8 +196,10 @@ class Engine:
                     number = msgspec.json.decode(entry.data, type=Activation).generation
                     # a record that comes again, as a server that was killed may have it, must not rename again
                     if number > self.place.generation:
-                        if prepared is None or prepared.runnable.generation.number != number:
-                            prepared = self.prepare(self._find(number))
+                        # a number is given again where a change was withdrawn: the catalog has the one that was made
+                        generation = self._find(number)
+                        if prepared is None or prepared.runnable.generation != generation:
+                            prepared = self.prepare(generation)
                         self.place.excluded = []
                         self._activated(self._activate(prepared, entry.time_ms))
         except MatchError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -118,7 +119,8 @@ class MatchOutlet:
     def keep(self, letters: Sequence[bytes]) -> None:
         """Dead letters, a JSON object each."""
         for letter in letters:
-            self.dead_letters[_letter.decode(letter).stream] += 1
+            with contextlib.suppress(msgspec.MsgspecError):
+                self.dead_letters[_letter.decode(letter).stream] += 1
         first, self.seq = self.seq, self.seq + len(letters)
         rest = list(letters[max(0, self._log.next_seq - first) :])
         if rest:

@@ -192,12 +192,24 @@ class Live:
                 self.error = failed.error
                 log.error("a pattern cannot go on", extra={"pattern": failed.name, "position": failed.position})
                 self.exclusions.append(messages.Exclude(failed.position, failed.name))
-                await self.on_failed(failed)
+                await self._note(failed)
                 continue
             log.error("the live worker has ended", extra={"reason": self.error, "restarts": self.restarts})
             ran_ms = round((time.monotonic() - began) * 1000)
             delay_ms = strategy.next_delay_ms(round(began * 1000), ran_ms) or 0
             await asyncio.sleep(delay_ms / 1000)
+
+    async def _note(self, failed: messages.Failed) -> None:
+        """It has to be known that a pattern is left out before the next worker begins; a full disk is waited for."""
+        assert self.on_failed is not None
+        while not self._stopping:
+            try:
+                await self.on_failed(failed)
+            except Exception:
+                log.exception("that a pattern has failed could not be written down; it is tried again")
+                await asyncio.sleep(1.0)
+            else:
+                return
 
     async def _live(self) -> messages.Failed | None:
         """One worker, from its beginning to its end; what it says of a pattern that ended it."""

@@ -128,8 +128,8 @@ class Checker:
         return msgspec.structs.replace(generation, members=tuple(left), renamed={}, dropped=()), gone
 
     def _emits(self, member: Member) -> list[str]:
-        """The streams of a member's rows, as far as others read them."""
-        if member.role == "shadow":
+        """The streams of a member's rows, as far as others can read them: as `check` has it, those of live ones."""
+        if member.role != "live":
             return []
         tree = self._tree(member)
         return [name for name in (tree.into or member.pattern, tree.timeouts_into) if name is not None]

@@ -8,9 +8,11 @@ import msgspec
 
 
 class WorkerSpec(msgspec.Struct, frozen=True):
-    """`data` is the server's folder, `snapshots` the address of their store, `log` the options of the match log."""
+    """`data` is the server's folder, `snapshots` the address of their store, `log` the options of the match log,
+    `server` the server's id."""
 
     data: str
     snapshots: str
     interval_ms: int
     log: dict[str, Any] = {}
+    server: str = ""

@@ -33,8 +33,8 @@ from ostinato.server.live.latency import Latency
 from ostinato.server.live.messages import Frames
 from ostinato.server.live.program import Checker, Runnable
 from ostinato.server.live.questions import answer
-from ostinato.server.matches import MatchLogOptions, MatchLogWriter
-from ostinato.state.errors import SnapshotError, StateError
+from ostinato.server.matches import MatchLogError, MatchLogOptions, MatchLogWriter
+from ostinato.state.errors import SnapshotError, StateError, StoreError
 from ostinato.state.steps import reached
 from ostinato.state.stores import StoreOptions
 
@@ -56,6 +56,7 @@ class Setup:
         interval_ms: from one snapshot to the next.
         find: a generation by its number.
         log: how the match log is kept.
+        server: whose snapshots these are.
     """
 
     journal: Path
@@ -64,6 +65,7 @@ class Setup:
     interval_ms: int
     find: Callable[[int], Generation]
     log: MatchLogOptions
+    server: str = ""
 
 
 class Worker:
@@ -76,7 +78,7 @@ class Worker:
         self._frames = Frames.to_worker()
         self._log = MatchLogWriter(setup.matches, setup.log)
         self.latency = Latency()
-        self.engine = Engine(self._log, setup.find, self._say, self._measure)
+        self.engine = self._fresh()
         self._snapshots = Snapshots(Stores(setup.snapshots, StoreOptions(), "live", may_drop=True), 0, KEY_GROUPS)
         self._durable = 0
         self._excludes: list[messages.Exclude] = []
@@ -89,6 +91,9 @@ class Worker:
         self._writing = ThreadPoolExecutor(1, "snapshot")
         self._write: Future[tuple[Written, float, int]] | None = None
         self._wanted: list[int] = []
+        """Who wants one that is taken from now on."""
+        self._asked: list[int] = []
+        """Who waits for the one that is being written."""
         self._positions: deque[int] = deque(maxlen=2)
         """Of the snapshots that are kept, up to where they have read."""
         self._snapshot_position = -1
@@ -102,15 +107,26 @@ class Worker:
         self.recovery_seconds = time.monotonic() - self.started
         self._reader = JournalReader(setup.journal, self.engine.place.position)
 
+    def _fresh(self) -> Engine:
+        return Engine(self._log, self._setup.find, self._say, self._measure)
+
     def _restore(self) -> list[str]:
         """Go on from the newest snapshot that is whole; returns what there is to say about others."""
         said: list[str] = []
-        newest = self._newest(said)
-        if newest is not None:
-            self.engine.restore(newest)
-            self._snapshots.take(newest.manifest.id)
-            self._positions.append(self.engine.place.position)
+        for point in self._snapshots.older(_ALL):
+            if isinstance(point, SnapshotError):
+                said.append(str(point))
+                continue
+            try:
+                self._go_on_from(point)
+            except SnapshotError as error:
+                # only when its state is read it is found that a part of it is damaged
+                said.append(str(error))
+                continue
+            break
         else:
+            if said:
+                raise SnapshotError(f"no snapshot in {self._setup.snapshots} can be used: {'; '.join(said)}")
             self._snapshots.take(None)
         if self.engine.place.seq > self._log.next_seq:
             raise SnapshotError(
@@ -119,14 +135,18 @@ class Worker:
             )
         return said
 
-    def _newest(self, said: list[str]) -> RestorePoint | None:
-        for found in self._snapshots.older(_ALL):
-            if isinstance(found, RestorePoint):
-                return found
-            said.append(str(found))
-        if said:
-            raise SnapshotError(f"no snapshot in {self._setup.snapshots} can be used: {'; '.join(said)}")
-        return None
+    def _go_on_from(self, point: RestorePoint) -> None:
+        whose = point.manifest.sinks.get("server", self._setup.server)
+        if whose != self._setup.server:
+            raise StoreError(
+                f"{point.name} is of server {whose}, this one is {self._setup.server}: give each server a folder "
+                "of its own (checkpoints.dir)"
+            )
+        engine = self._fresh()
+        engine.restore(point)
+        self.engine = engine
+        self._snapshots.take(point.manifest.id)
+        self._positions.append(engine.place.position)
 
     # The way of everything
 
@@ -198,6 +218,11 @@ class Worker:
     def _take(self, message: messages.ToWorker) -> None:
         match message:
             case messages.Durable(position):
+                if position < self.engine.place.position:
+                    raise SnapshotError(
+                        f"the snapshot was taken at position {self.engine.place.position} of the journal, which ends "
+                        f"at {position}: it is of another one; put that back from a backup, or take the snapshots away"
+                    )
                 self._durable = max(self._durable, position)
             case messages.Prepare(generation):
                 self._compiling.submit(self._prepare, generation)
@@ -249,8 +274,25 @@ class Worker:
             self._write = None
         if self._write is None and time.monotonic() >= self._snapshot_due:
             if self.engine.place.position != self._snapshot_position or self._wanted:
-                self._write = self._writing.submit(self._cut())
+                self._begin_snapshot()
             self._snapshot_due = time.monotonic() + self._setup.interval_ms / 1000
+
+    def _begin_snapshot(self) -> None:
+        self._asked, self._wanted = self._wanted, []
+        try:
+            write = self._cut()
+        except MatchLogError as error:
+            self._snapshot_failed(error)
+            return
+        self._write = self._writing.submit(write)
+
+    def _snapshot_failed(self, error: Exception) -> None:
+        self.failed_snapshots += 1
+        self.engine.is_new = True
+        self._snapshot_position = -1
+        self._say(messages.SnapshotFailed(str(error)))
+        for number in self._asked:
+            self._say(messages.Answer(number, error=str(error)))
 
     def _cut(self) -> Callable[[], tuple[Written, float, int]]:
         """The state as of now; to be written elsewhere."""
@@ -261,14 +303,17 @@ class Worker:
         counters: dict[str, int] = {}
         if engine.pipeline is not None:
             counters = engine.pipeline.counters()
-        cut = Cut(state, whole, engine.sources(), {}, counters, wall_clock(), more=engine.more())
+        more = {**engine.more(), "server": self._setup.server}
+        cut = Cut(state, whole, engine.sources(), {}, counters, wall_clock(), more=more)
         position = self._snapshot_position = engine.place.position
         began = time.monotonic()
 
+        # 1. the rows up to here are durable before anything says that they need not be computed again; by the thread
+        # that writes them
+        self._log.sync()
+        reached("live.synced")
+
         def write() -> tuple[Written, float, int]:
-            # 1. the rows up to here are durable before anything says that they need not be computed again
-            self._log.sync()
-            reached("live.synced")
             # 2. the snapshot
             written = self._snapshots.write(cut)
             reached("live.snapshot")
@@ -279,16 +324,10 @@ class Worker:
         return write
 
     def _settle(self, write: Future[tuple[Written, float, int]]) -> None:
-        waiting, self._wanted = self._wanted, []
         try:
             written, seconds, position = write.result()
         except (StateError, OSError) as error:
-            self.failed_snapshots += 1
-            self.engine.is_new = True
-            self._snapshot_position = -1
-            self._say(messages.SnapshotFailed(str(error)))
-            for number in waiting:
-                self._say(messages.Answer(number, error=str(error)))
+            self._snapshot_failed(error)
             return
         self._positions.append(position)
         manifest = written.manifest
@@ -298,14 +337,17 @@ class Worker:
         self.last_snapshot = said
         self.snapshots += 1
         self._say(said)
-        for number in waiting:
+        for number in self._asked:
             self._say(messages.Answer(number, {"id": written.id, "position": position, "bytes": size}))
 
     def _last_snapshot(self) -> None:
         if self._write is not None:
-            self._write.result()
+            self._settle(self._write)
+            self._write = None
         if self.engine.place.position != self._snapshot_position:
-            self._settle(self._writing.submit(self._cut()))
+            self._begin_snapshot()
+            if self._write is not None:
+                self._settle(self._write)
 
 
 def serve(setup: Setup, descriptor: int) -> int:

@@ -62,6 +62,7 @@ def main(arguments: list[str]) -> int:
             interval_ms=spec.interval_ms,
             find=lambda number: find_in(folder / "catalog.sqlite", number),
             log=MatchLogOptions(**spec.log),
+            server=spec.server,
         )
         return serve(setup, int(descriptor))
     except Exception as error:  # noqa: BLE001 - whatever it is, the server has to know

@@ -7,10 +7,10 @@ bring in needs all the others.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -45,6 +45,7 @@ from ostinato.server.submitted.service import Jobs
 if TYPE_CHECKING:
     from ostinato.server.application import Application
 
+_FIRST_TIDY_SECONDS: Final = 2.0
 _TIDY_SECONDS: Final = 60.0
 _BEHIND_SECONDS: Final = 30.0
 """A worker that has not moved for so long, though there is something to do, is not well."""
@@ -78,7 +79,9 @@ class Core:
         stack.push_async_callback(asyncio.to_thread, self.journal.close)
         self.dead_letters = DeadLetters(self.journal)
         checkpoints = config.checkpoints.dir or str(self.folder / "checkpoints")
-        self.live = Live(WorkerSpec(str(self.folder), checkpoints, config.checkpoints.interval, _log_options(config)))
+        server = self.catalog.facts.server_id
+        spec = WorkerSpec(str(self.folder), checkpoints, config.checkpoints.interval, _log_options(config), server)
+        self.live = Live(spec)
         self.live.on_progress = self._progress
         self.live.on_snapshot = self._snapshot
         self.feeding = Feeding(self.journal, self.dead_letters.add_records, config.files.read)
@@ -105,8 +108,9 @@ class Core:
         services.params = Params(self.changes)
         services.streams = Streams(self.changes, self.live, self.feeding.lanes)
         services.checkpoints = Checkpoints(self.live, checkpoints)
-        await asyncio.to_thread(self.feeding.use, self.changes.body)
-        stack.push_async_callback(asyncio.to_thread, self.feeding.close)
+        self._feeding_thread = ThreadPoolExecutor(1, "feeding")
+        stack.push_async_callback(self._end_feeding)
+        self._feed(self.changes.body)
         self.changes.on_change.append(self._feed)
         watching = application.metering.watch_loop()
         ticks = Ticks(self.journal)
@@ -195,21 +199,35 @@ class Core:
         self._oldest = made.oldest
 
     def _feed(self, body: Body) -> None:
-        # a feeder that ends may take a while, and whoever made the change need not wait for that
-        asyncio.get_running_loop().run_in_executor(None, self.feeding.use, body)
+        # a feeder that ends may take a while, and whoever made the change need not wait for that; one after the other
+        self._feeding_thread.submit(self._use, body)
+
+    def _use(self, body: Body) -> None:
+        try:
+            self.feeding.use(body)
+        except Exception:
+            log.exception("the sources of streams could not be changed")
+
+    async def _end_feeding(self) -> None:
+        await asyncio.to_thread(self._feeding_thread.submit(self.feeding.close).result)
+        self._feeding_thread.shutdown()
 
     async def _tidy(self) -> None:
         """What nobody needs any more goes: events behind all snapshots, versions that have drained."""
+        pause = _FIRST_TIDY_SECONDS
         while True:
-            await asyncio.sleep(_TIDY_SECONDS)
-            if self._oldest is not None:
-                try:
+            await asyncio.sleep(pause)
+            pause = _TIDY_SECONDS
+            try:
+                await self.changes.take_out_failed()
+                if self._oldest is not None:
                     await asyncio.to_thread(self.journal.retain, self._oldest)
                     await asyncio.to_thread(self.catalog.definitions.forget_before, self._oldest)
-                except Exception:
-                    log.exception("old events could not be deleted")
-            with contextlib.suppress(ServiceError, JournalError):
                 await self.changes.forget_drained()
+            except (ServiceError, JournalError) as error:
+                log.info("tidying waits: %s", error)
+            except Exception:
+                log.exception("tidying failed; it is tried again")
 
     async def match_range(self) -> tuple[int, int]:
         """The numbers of the first and the last row that the match log has."""

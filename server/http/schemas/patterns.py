@@ -28,6 +28,8 @@ Action = Literal[
 ]
 State = Literal["live", "paused", "failed"]
 """``failed``: a cap said so, or a skip strategy had nowhere to go; it runs again when it is resumed or changed."""
+Number = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
+"""Of a version."""
 VersionRole = Literal["live", "draining", "shadow", "paused", "past"]
 
 
@@ -176,7 +178,7 @@ class DeleteQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 class RollbackRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The version that counts again; without one, that before the one that does."""
 
-    version: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    version: Number | None = None
     old: OldPartials | None = None
     comment: Annotated[str, msgspec.Meta(max_length=1000)] = ""
     dry_run: bool = False
@@ -192,8 +194,8 @@ class PauseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class DiffQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
     """Which versions; without `from` the one before `to`, without `to` the newest."""
 
-    from_: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    to: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    from_: Number | None = None
+    to: Number | None = None
 
 
 class Diff(msgspec.Struct, frozen=True, rename={"from_": "from"}):
