@@ -13,7 +13,7 @@ from tests.server_driver import Server, servers
 
 CYCLES = int(os.environ.get("OSTINATO_CYCLES", "0"))
 """How many; as many as there is time for where it is not said. All ten thousand take some ten minutes."""
-_SECONDS = 45.0
+_SECONDS = 35.0
 _WARM = 60
 _GROWTH_BYTES = 24 << 20
 """Of an interpreter's arenas, by chance."""
