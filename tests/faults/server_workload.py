@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
+import sqlite3
 import threading
 import time
+import zlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,10 +18,10 @@ from typing import Any
 import httpx
 import msgspec
 
+from ostinato.server.catalog.definitions import Body
 from ostinato.server.journal import Kind
 from ostinato.server.live.engine import Engine
-from ostinato.server.live.generation import Activation
-from ostinato.server.live.worker_main import find_in
+from ostinato.server.live.generation import Activation, Generation
 from ostinato.server.matches import MatchLogReader, MatchLogWriter
 from tests.server_driver import NDJSON, Follower, Server, journal_entries, ndjson
 
@@ -217,6 +220,35 @@ class Changer(threading.Thread):
         assert self.error is None, self.error
 
 
+class Keeper(threading.Thread):
+    """Keeps every generation that the catalog has had, as the server forgets those that no replay needs."""
+
+    def __init__(self, catalog: Path) -> None:
+        super().__init__(daemon=True)
+        self._catalog = catalog
+        self._found: dict[int, bytes] = {}
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        while not self._ended.wait(0.1):
+            self.look()
+
+    def look(self) -> None:
+        with contextlib.suppress(sqlite3.Error):  # a catalog that is being opened
+            connection = sqlite3.connect(f"{self._catalog.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
+            try:
+                self._found |= dict(connection.execute("SELECT generation, body FROM changes WHERE body IS NOT NULL"))
+            finally:
+                connection.close()
+
+    def generation(self, number: int) -> Generation:
+        return msgspec.json.decode(zlib.decompress(self._found[number]), type=Body).generation
+
+    def close(self) -> None:
+        self._ended.set()
+        self.join(10)
+
+
 class Receiver:
     """A webhook's target. `got`: idempotency key -> bodies."""
 
@@ -258,6 +290,7 @@ class Workload:
     clients: list[Client] = field(default_factory=list)
     changer: Changer | None = None
     follower: Follower | None = None
+    keeper: Keeper | None = None
     receiver: Receiver = field(default_factory=Receiver)
 
     def begin(self) -> None:
@@ -274,13 +307,16 @@ class Workload:
         clock = Clock()
         self.clients = [Client(self.server, number, clock) for number in range(CLIENTS)]
         self.changer = Changer(self.server)
+        self.keeper = Keeper(self.server.data / "catalog.sqlite")
         self.follower = Follower(self.server)
-        for thread in (*self.clients, self.changer, self.follower):
+        for thread in (*self.clients, self.changer, self.follower, self.keeper):
             thread.start()
 
     def close(self) -> None:
         if self.follower is not None:
             self.follower.close()
+        if self.keeper is not None:
+            self.keeper.close()
         self.receiver.close()
 
     def judge(self) -> str:
@@ -390,7 +426,9 @@ class Workload:
         assert len({row["id"] for row in rows}) == len(rows)
         again = self.folder / "again"
         log = MatchLogWriter(again)
-        engine = Engine(log, lambda number: find_in(self.server.data / "catalog.sqlite", number))
+        assert self.keeper is not None
+        self.keeper.look()
+        engine = Engine(log, self.keeper.generation)
         for entry in journal_entries(self.server.data / "journal"):
             engine.apply(entry)
         log.close()
