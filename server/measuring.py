@@ -140,7 +140,8 @@ def _patterns(
     found: dict[tuple[str, int], dict[str, int]] = {}
     for name, numbers in counted.items():
         into = found.setdefault(versions.get(name, (name, 0)), {})
-        for what, count in numbers.items():
+        for what in ("matches", "timeouts", "partial_matches", "dropped"):
+            count = numbers.get(what, 0)
             into[what] = into.get(what, 0) + count
     return tuple(
         PatternNumbers(pattern=pattern, version=version, **numbers) for (pattern, version), numbers in found.items()

@@ -199,6 +199,12 @@ class Pipeline:
         reached("restore.end")
         self._before = resume_counters(self.statistics, point.counters)
 
+    def announce(self) -> None:
+        """Send the watermark of every source, before the next entry. After `restore` an edge knows none until its
+        source moves: what waits for two of them would be let go at another entry than where nothing was restored."""
+        for number in range(len(self.intakes)):
+            self._advance(number)
+
     def count_patterns(self) -> None:
         """Bring the patterns' numbers up to date."""
         running = [operator.stats for operator in self._assembly.matchers.values()]

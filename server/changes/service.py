@@ -357,7 +357,12 @@ class Changes:
         with contextlib.suppress(LiveError, RefusedError):
             status = await self._live.ask("status", seconds=_STATUS_SECONDS)
             if status["generation"] == self.body.generation.number:
-                return {name for name in draining if not status["patterns"].get(name, {}).get("partial_matches", 1)}
+                counted = status["patterns"]
+                return {
+                    name
+                    for name in draining
+                    if name in counted and not counted[name]["partial_matches"] and not counted[name]["counting"]
+                }
         return set()
 
     # Making it

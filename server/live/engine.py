@@ -124,6 +124,8 @@ class Engine:
             prepared.pipeline.restore(point, None)
         self.outlet.seq = self.place.seq
         self._run(prepared)
+        if self.pipeline is not None:
+            self.pipeline.announce()
 
     def _activate(self, prepared: Prepared, now: int) -> Activated:
         """Go on with other patterns, with the state that they share with those before."""
@@ -135,6 +137,8 @@ class Engine:
                 handed = self._handover(self.pipeline, generation)
                 prepared.pipeline.restore(handed.without(_misfits(self.runnable, prepared.runnable)), None)
         self._run(prepared)
+        if self.pipeline is not None:
+            self.pipeline.announce()
         self.is_new = True
         kept = self._partial_matches()
         names = {old: generation.renamed.get(old, old) for old in before}

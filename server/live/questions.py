@@ -70,12 +70,18 @@ def _status(worker: Worker, _: Mapping[str, Any]) -> dict[str, Any]:
     pipeline.count_patterns()
     statistics = pipeline.statistics
     found |= {"events": statistics.events, "bad": statistics.bad, "late": statistics.late}
+    counting = {
+        matcher.compiled.patterns[counter.number].pattern.name: len(counter.live_keys())
+        for matcher in pipeline.matchers.values()
+        for counter in matcher.parts.counters
+    }
     found["patterns"] = {
         name: {
             "matches": numbers.matches,
             "timeouts": numbers.timeouts,
             "partial_matches": numbers.partial_matches,
             "dropped": numbers.dropped,
+            "counting": counting.get(name, 0),
         }
         for name, numbers in statistics.patterns.items()
         if name in engine.runnable.checked

@@ -1,4 +1,4 @@
-"""The clock in the journal: where nothing comes in, a record says from time to time that time has gone on."""
+"""The clock in the journal: a record says from time to time that time has gone on, for streams that are silent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from ostinato.server.changes.texts import stream_in
 from ostinato.server.journal import Journal, JournalError
 
 _TICK_SECONDS: Final = 0.5
-"""What waits for time to pass, and nothing comes, waits so much longer at most."""
+"""What waits for time to pass waits so much longer at most. A busy stream says nothing of the others, so there are
+ticks whatever comes in."""
 _LULL_SECONDS: Final = 0.02
 """In a stream with processing time an event waits for the next millisecond. Where no event brings it, the clock does
 after so long, once."""
@@ -40,9 +41,8 @@ class Ticks:
         told_at = time.monotonic()
         while True:
             await asyncio.sleep(self._look_seconds)
-            is_quiet = journal.durable == seen
-            is_due = seen != told or time.monotonic() - told_at >= _TICK_SECONDS
-            if self._runs and is_quiet and is_due:
+            lull = journal.durable == seen and seen != told
+            if self._runs and (lull or time.monotonic() - told_at >= _TICK_SECONDS):
                 # where the disk is full it is tried again when the next one is due
                 with contextlib.suppress(JournalError):
                     await asyncio.wrap_future(journal.tick())
