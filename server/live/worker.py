@@ -7,6 +7,7 @@ the next one does the same again from the last snapshot, and the rows that the m
 from __future__ import annotations
 
 import logging
+import gc
 import os
 import select
 import socket
@@ -44,6 +45,8 @@ _READ_BYTES: Final = 4 << 20
 _LOOK_SECONDS: Final = 0.02
 """While there is much to read, so often somebody is listened to."""
 _ALL: Final = 1 << 62
+_CHANGES: Final = 50
+"""After so many of what runs memory is looked through: some tens of MB have been left by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class Worker:
         self._durable = 0
         self._excludes: list[messages.Exclude] = []
         self._stopping = False
+        self._changes = 0
+        """Of what runs, since memory was last looked through."""
         self._prepared: Prepared | None = None
         self._has_kernels = False
         self._checker = Checker()
@@ -108,7 +113,7 @@ class Worker:
         self._reader = JournalReader(setup.journal, self.engine.place.position)
 
     def _fresh(self) -> Engine:
-        return Engine(self._log, self._setup.find, self._say, self._measure)
+        return Engine(self._log, self._setup.find, self._activated, self._measure)
 
     def _restore(self) -> list[str]:
         """Go on from the newest snapshot that is whole; returns what there is to say about others."""
@@ -174,6 +179,7 @@ class Worker:
             if entries:
                 self._report()
             self._look_after_snapshots()
+            self._tidy(is_idle=not more)
         self._last_snapshot()
 
     def close(self) -> None:
@@ -183,6 +189,12 @@ class Worker:
         self._snapshots.close()
         self._log.close()
         self._link.close()
+
+    def _tidy(self, *, is_idle: bool) -> None:
+        """What ran before a change holds itself in circles, and nobody else looks for those often."""
+        if self._changes >= (_CHANGES if is_idle else 10 * _CHANGES):
+            self._changes = 0
+            gc.collect()
 
     def _pause(self) -> float:
         if self._write is not None or self._wanted:
@@ -197,6 +209,10 @@ class Worker:
 
     def _measure(self, count: int, at_ms: int) -> None:
         self.latency.observe(count, max(0, wall_clock() - at_ms) / 1000)
+
+    def _activated(self, message: messages.Activated) -> None:
+        self._changes += 1
+        self._say(message)
 
     def _report(self) -> None:
         place = self.engine.place
