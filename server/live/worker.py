@@ -6,8 +6,8 @@ the next one does the same again from the last snapshot, and the rows that the m
 
 from __future__ import annotations
 
-import logging
 import gc
+import logging
 import os
 import select
 import socket
