@@ -90,6 +90,46 @@ def live_numbers(
     )  # fmt: skip
 
 
+def job_numbers(name: str, status: Mapping[str, Any], restarts: int, uptime_seconds: float | None) -> JobNumbers:
+    """A job of the server, of all its streams and patterns together: their labels are empty.
+
+    Args:
+        name: of the job.
+        status: what it answers to ``status``, see `ostinato.server.presence`; empty: it does not run.
+        restarts: of its process, besides those that it made itself.
+        uptime_seconds: since it was last begun.
+    """
+    if not status:
+        return JobNumbers(job=name, restarts=restarts)
+    taken = status.get("checkpoints") or {}
+    last = taken.get("last") or {}
+    whole = [each for worker in [status["operators"], *status["workers"]] for each in worker.values()]
+    return JobNumbers(
+        job=name,
+        patterns=(
+            PatternNumbers(pattern="", matches=status["matches"], partial_matches=status["partial_matches"]),
+        ),
+        streams=(
+            StreamNumbers(stream="", events=status["events"], late=status["late"], dead_letters=status["bad"]),
+        ),
+        partitions=(
+            PartitionNumbers(
+                busy_seconds=sum(each["busy_seconds"] for each in whole),
+                backpressured_seconds=sum(each["backpressured_seconds"] for each in whole),
+            ),
+        ),
+        checkpoints=CheckpointNumbers(
+            completed=taken.get("completed", 0),
+            failed=taken.get("failed", 0),
+            seconds=last.get("seconds"),
+            bytes=last.get("bytes_total"),
+            at_ms=last.get("taken_at"),
+        ),
+        restarts=restarts + status["restarts"],
+        uptime_seconds=uptime_seconds,
+    )  # fmt: skip
+
+
 def journal_numbers(status: JournalStatus, seen: int) -> JournalNumbers:
     """`seen`: how far the live worker has come in it."""
     return JournalNumbers(

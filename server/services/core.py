@@ -175,7 +175,7 @@ class Core:
         standing.checks["live worker"] = self._check_live
         standing.checks["checkpoints"] = lambda: self.live.snapshot_error
         standing.checks["journal"] = lambda: self.journal.status().failure
-        standing.metrics = lambda: application.metering.render(self)
+        standing.metrics = lambda: application.metering.render(self, self.jobs.numbers())
         standing.progress = lambda: Progress(self.live.generation, self.live.position, self.live.last_seq)
 
     def _check_live(self) -> str | None:

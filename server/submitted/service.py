@@ -31,6 +31,8 @@ from ostinato.server.http.schemas.jobs import (
     StopRequest,
 )
 from ostinato.server.lasting_options import DEFAULT_RESTART
+from ostinato.server.measuring import job_numbers
+from ostinato.server.metrics import JobNumbers
 from ostinato.server.options import DURATION
 from ostinato.server.restart_option import restart_strategy
 from ostinato.server.submitted.folders import Folders
@@ -105,6 +107,16 @@ class Jobs:
         for running in self._running.values():
             found[running.job.state] = found.get(running.job.state, 0) + 1
         return found
+
+    def numbers(self) -> tuple[JobNumbers, ...]:
+        """What each that has not ended has counted."""
+        now_ms = _now_ms()
+        found = []
+        for running in self._running.values():
+            job = running.job
+            uptime = None if job.started_ms is None else max(0, now_ms - job.started_ms) / 1000
+            found.append(job_numbers(job.name, running.status, job.restarts, uptime))
+        return tuple(found)
 
     # The API's side
 

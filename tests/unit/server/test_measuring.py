@@ -9,7 +9,7 @@ from ostinato.server.delivery.hub import HubCounts
 from ostinato.server.delivery.status import OutputStatus
 from ostinato.server.journal import Journal, JournalOptions
 from ostinato.server.live.latency import Latency
-from ostinato.server.measuring import journal_numbers, live_numbers, match_numbers, output_numbers
+from ostinato.server.measuring import job_numbers, journal_numbers, live_numbers, match_numbers, output_numbers
 from ostinato.server.metrics import Metrics, PatternNumbers, Snapshot
 
 
@@ -56,6 +56,24 @@ def test_the_live_worker() -> None:
     before_the_first = live_numbers({**status(), "snapshot": None}, {}, 10_000)
     assert before_the_first.checkpoints is not None
     assert before_the_first.checkpoints.at_ms is None
+
+
+def test_a_job_of_the_server() -> None:
+    times = {"busy": 0.5, "idle": 0.4, "backpressured": 0.1, "busy_seconds": 1.5, "idle_seconds": 1.2}
+    answered = {
+        "events": 10, "matches": 3, "late": 1, "bad": 2, "partial_matches": 4, "restarts": 1,
+        "checkpoints": {"completed": 5, "failed": 1, "last": {"taken_at": 9_000, "seconds": 0.2, "bytes_total": 77}},
+        "operators": {"<sources>": {**times, "backpressured_seconds": 0.5}},
+        "workers": [{"logins": {**times, "backpressured_seconds": 0.25}}],
+    }  # fmt: skip
+    job = job_numbers("nightly", answered, 2, 60.0)
+    assert (job.job, job.restarts, job.uptime_seconds) == ("nightly", 3, 60.0)
+    assert (job.partitions[0].busy_seconds, job.partitions[0].backpressured_seconds) == (3.0, 0.75)
+    assert job.checkpoints is not None
+    assert (job.checkpoints.completed, job.checkpoints.bytes, job.checkpoints.at_ms) == (5, 77, 9_000)
+    text = Metrics().render(Snapshot(now_ms=10_000, uptime_seconds=1, release="1", jobs=(job,)))[0].decode()
+    assert 'ostinato_matches_total{job="nightly",pattern="",version="0"} 3.0' in text
+    assert job_numbers("new", {}, 0, None).restarts == 0
 
 
 def test_all_of_it_is_rendered(tmp_path: Path) -> None:
