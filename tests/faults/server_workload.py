@@ -230,7 +230,7 @@ class Keeper(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
-        while not self._ended.wait(0.1):
+        while not self._ended.wait(0.05):
             self.look()
 
     def look(self) -> None:
@@ -295,6 +295,8 @@ class Workload:
 
     def begin(self) -> None:
         """The server runs; declare all, then let everybody loose."""
+        self.keeper = Keeper(self.server.data / "catalog.sqlite")
+        self.keeper.start()
         self.server.apply(FILE)
         self.server.apply(_TUNED)
         self.server.apply(moving(0))
@@ -307,9 +309,8 @@ class Workload:
         clock = Clock()
         self.clients = [Client(self.server, number, clock) for number in range(CLIENTS)]
         self.changer = Changer(self.server)
-        self.keeper = Keeper(self.server.data / "catalog.sqlite")
         self.follower = Follower(self.server)
-        for thread in (*self.clients, self.changer, self.follower, self.keeper):
+        for thread in (*self.clients, self.changer, self.follower):
             thread.start()
 
     def close(self) -> None:
