@@ -76,7 +76,6 @@ class CheckpointsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     dir: Annotated[str | None, About("folder they are kept in; `checkpoints` in the data directory where not set")] = (
         None
     )
-    keep: Annotated[int, About("how many are kept", least=1)] = 3
 
 
 class FilesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
