@@ -174,6 +174,8 @@ class Output:
             if self._written_down != self._cursor and time.monotonic() - self._written_at > _CURSOR_SECONDS:
                 await self._write_down()
             return
+        if self._paused:
+            return  # somebody has said so while the log was read; what was read waits
         matches, cursor = self._pending
         if matches:
             await self._deliver(matches, cursor)

@@ -98,7 +98,7 @@ class Api:
         name, status = "", 500
         try:
             self._hosts.check(request)
-            if request.method not in ("GET", "HEAD"):
+            if request.method not in ("GET", "HEAD", "OPTIONS"):
                 self._hosts.check_origin(request)
             raw_path = request.scope.get("raw_path") or request.path.encode()
             bound, request.names = self._router.find(request.method, raw_path)
