@@ -60,14 +60,32 @@ def _untied(
 ) -> IntArray:
     """The order, rows of one time and group by their key and pattern. int64[rows]"""
     tied = (np.diff(time[order]) == 0) & (np.diff(groups[order]) == 0)
-    if not (tied & ((np.diff(keys[order]) != 0) | (np.diff(patterns[order]) < 0))).any():
+    other_key = tied & (np.diff(keys[order]) != 0)
+    if not (other_key | (tied & (np.diff(patterns[order]) < 0))).any():
         return order
     among = np.zeros(len(order), np.bool_)
     among[:-1] |= tied
     among[1:] |= tied
     places = np.flatnonzero(among)
     rows = order[places]
-    codes, of = np.unique(keys[rows], return_inverse=True)
+    rank = np.zeros(len(order), np.int64)
+    if other_key.any():
+        # texts are looked at only where there is more than one key at a time and group
+        run = np.zeros(len(order), np.int64)
+        np.cumsum(~tied, out=run[1:])
+        mixed = np.zeros(run[-1] + 1, np.bool_)
+        mixed[run[1:][other_key]] = True
+        theirs = order[mixed[run]]
+        rank[theirs] = _ranks(keys[theirs], text_of)
+    # rows of a time and group stand together, so sorting all of them leaves each among its like; lexsort is stable
+    order = order.copy()
+    order[places] = rows[np.lexsort((patterns[rows], rank[rows], groups[rows], time[rows]))]
+    return order
+
+
+def _ranks(keys: IntArray, text_of: TextOf) -> IntArray:
+    """For each code the place of its key among all of them. int64[keys]"""
+    codes, of = np.unique(keys, return_inverse=True)
     texts = text_of(codes)
     data = texts.data.tobytes()
     encoded = [
@@ -75,7 +93,5 @@ def _untied(
     ]
     rank = np.empty(len(codes), np.int64)
     rank[sorted(range(len(codes)), key=encoded.__getitem__)] = np.arange(len(codes))
-    # rows of a time and group stand together, so sorting all of them leaves each among its like; lexsort is stable
-    order = order.copy()
-    order[places] = rows[np.lexsort((patterns[rows], rank[of], groups[rows], time[rows]))]
-    return order
+    ranks: IntArray = rank[of]
+    return ranks
