@@ -6,9 +6,12 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+_CLOSING_SECONDS: Final = 5.0
+"""So long what is cancelled may take to end."""
 
 
 class EventLoop:
@@ -47,7 +50,9 @@ class EventLoop:
             others = asyncio.all_tasks() - {asyncio.current_task()}
             for task in others:
                 task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            if others:
+                # a client's task may swallow that it is cancelled; nobody waits for it for ever
+                await asyncio.wait(others, timeout=_CLOSING_SECONDS)
             await self._loop.shutdown_asyncgens()
 
         self.call(end())
