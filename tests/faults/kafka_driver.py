@@ -241,6 +241,7 @@ class Between:
 
 async def _members(servers: str, group: str) -> int:
     from aiokafka.admin import AIOKafkaAdminClient
+    from aiokafka.errors import GroupCoordinatorNotAvailableError
 
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
     try:
@@ -248,5 +249,7 @@ async def _members(servers: str, group: str) -> int:
         answer = (await admin.describe_consumer_groups([group]))[0].groups[0]
         # error code, group, state, type, protocol, members
         return len(answer[5]) if answer[2] == "Stable" else 0
+    except GroupCoordinatorNotAvailableError:
+        return 0  # the first of all groups is just being made
     finally:
         await admin.close()
