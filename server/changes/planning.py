@@ -186,6 +186,16 @@ class Draft:
                 return
         if before is None and len(self.patterns) >= self.max_patterns:
             raise RefusedError(f"{self.max_patterns} patterns run, which is the limit (limits.patterns)")
+        version = self._new_version(text)
+        if before is None:
+            self.patterns[name] = PatternDef("running", version, 1)
+            self.items.append(PlanItem("pattern", name, "new", version))
+            return
+        self._replace(name, before, version, old)
+
+    def _new_version(self, text: PatternText) -> int:
+        """Keep the text as the next version of its pattern; the version's number."""
+        name = text.tree.name
         version = self.last_version.get(name, 0) + 1
         shape = self.shape(self, text.engine_text, self.params)
         self.versions.append(
@@ -201,11 +211,7 @@ class Draft:
                 self.number,
             )
         )
-        if before is None:
-            self.patterns[name] = PatternDef("running", version, 1)
-            self.items.append(PlanItem("pattern", name, "new", version))
-            return
-        self._replace(name, before, version, old)
+        return version
 
     def roll_back(self, name: str, version: int | None, old: Old) -> None:
         """An older version counts again; None: the one before."""
@@ -333,21 +339,7 @@ class Draft:
         """A version runs beside the one that counts."""
         name = text.tree.name
         before = self.pattern(name)
-        version = self.last_version.get(name, 0) + 1
-        shape = self.shape(self, text.engine_text, self.params)
-        self.versions.append(
-            Version(
-                name,
-                version,
-                text.text,
-                text.engine_text,
-                shape,
-                self.author.name,
-                self.now_ms,
-                self.author.comment,
-                self.number,
-            )
-        )
+        version = self._new_version(text)
         if before.shadow is not None:
             self.dropped.append(engine_name(name, "shadow"))
         self.patterns[name] = msgspec.structs.replace(before, shadow=version, revision=before.revision + 1)
@@ -410,7 +402,7 @@ class Draft:
             held = before.checked.get(name)
             if held is None or held.stream.name != checked.stream.name or is_alike(held.stream, checked.stream):
                 continue
-            pattern = name.partition("@")[0] if "@" in name else name
+            pattern = name.partition("@")[0]
             said = next((each for each in self.items if (each.kind, each.name) == ("pattern", pattern)), None)
             detail = f"its stream `{checked.stream.name}` has other types than it had, so that it begins anew"
             if said is None:
