@@ -21,7 +21,7 @@ from ostinato.state.errors import SnapshotError, StoreError
 from ostinato.state.manifest import BlobRef, Manifest, OperatorPieces, Piece
 from ostinato.state.stores import StoreOptions, directory_of, files, is_redis, open_store
 from ostinato.state.stores.base import CheckpointStore, Entry, Pieces
-from ostinato.state.stores.directory import OWNER, DirectoryStore
+from ostinato.state.stores.directory import DirectoryStore, is_store
 from ostinato.state.stores.folder import BLOBS, MANIFEST, folder_name, new_folder, numbered
 
 _NAMED: Final = re.compile(r"(?:(?P<job>.+)/)?(?:(?P<kind>chk|sp)-)?(?P<id>\d{1,18})", re.DOTALL)
@@ -134,7 +134,7 @@ def copy(source: CheckpointStore, number: int, target: str, *, options: StoreOpt
         folder = directory_of(target)
         if (folder / MANIFEST).is_file():
             raise StoreError(f"{folder} is a savepoint: give the directory that the copy is to be in")
-        if not (folder / OWNER).is_file():
+        if not is_store(folder):
             return _copy_to_folder(source, manifest, folder)
     with closing(open_store(target, job=manifest.job, options=options)) as store:
         store.acquire(f"copying {what}")

@@ -89,6 +89,8 @@ STEPS: Final[Mapping[str, Step]] = {
     "restore.begin": Step(WORKER, "the worker is about to read its pieces"),
     "restore.group": Step(WORKER, "one key group has been read"),
     "restore.end": Step(WORKER, "the worker has its state; the supervisor does not know"),
+    # whoever becomes the owner of a store
+    "store.claimed": Step(SUPERVISOR, "a directory has a new owner, who has not read it", store="directory"),
     # a transaction with Kafka, as whoever works on the partition sees it
     "txn.fence": Step(WORKER, "a partition is ours; its producer has not been begun"),
     "txn.fenced": Step(WORKER, "earlier producers are fenced off; the committed offset has not been read"),

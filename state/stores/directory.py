@@ -2,7 +2,7 @@
 
 ::
 
-    DIR/OWNER             who has it (JSON): the job, the fencing token, the process
+    DIR/OWNER-12          who has it, and the fencing token (JSON); a larger token is a later owner
     DIR/LOCK              locked (flock) as long as that process lives
     DIR/blobs/NAME        what checkpoints refer to
     DIR/chk-17/manifest   a checkpoint
@@ -10,15 +10,19 @@
 
 Everything is written under a passing name, made durable, and renamed. A savepoint's blobs are further names (hard
 links) of those in ``blobs/``, so that it can be moved away while later checkpoints build on the same blobs.
+
+Nobody waits for anybody: a process may stand still anywhere, for hours, and must not hold up who takes over from it.
+So a token is taken by making a file that was not there before, and whoever finds a larger one has lost the directory.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import threading
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -40,11 +44,26 @@ from ostinato.state.stores.folder import (
 )
 from ostinato.state.stores.process import Owner, next_token
 
-OWNER: Final = "OWNER"
 LOCK: Final = "LOCK"
-GUARD: Final = "SEIZE"
-_FORMAT: Final = 1
-_HARMLESS: Final = frozenset((LOCK, GUARD, BLOBS, "lost+found"))
+_OWNER: Final = re.compile(r"OWNER(?:-([1-9]\d{0,17}))?")
+"""Without a token in its name it is of an earlier release; any other is later."""
+_HARMLESS: Final = frozenset((LOCK, BLOBS, "lost+found"))
+
+
+def is_store(folder: Path) -> bool:
+    """Has a folder the checkpoints of a job?"""
+    return bool(_tokens(folder))
+
+
+def _tokens(folder: Path) -> list[int]:
+    """Of its owners, the last one last."""
+    try:
+        names = [path.name for path in folder.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StoreError(f"cannot read {folder}: {error.strerror}") from error
+    return sorted(int(match[1] or 0) for name in names if (match := _OWNER.fullmatch(name)))
 
 
 class DirectoryStore:
@@ -76,38 +95,42 @@ class DirectoryStore:
         with files.saying(f"cannot use {self.folder} for checkpoints"):
             files.make_folder(self.folder)
             self._refuse_foreign()
-            with self._one_at_a_time() if seize else nullcontext():
-                lock, token = self._become_owner(owner, seize=seize)
+            self._refuse_others()
+            lock = self._replace_lock() if seize else self._take_lock()
+            try:
+                token = self._claim(owner)
+                for folder in (self.folder, self._blobs):
+                    files.sweep_temporary(folder)
+            except BaseException:
+                os.close(lock)
+                raise
         self._lock, self._token, self._owner = lock, token, owner
         return token
 
-    def _become_owner(self, owner: str, *, seize: bool) -> tuple[int, int]:
-        lock = self._take_lock(seize=seize)
-        try:
-            before = self._read_owner()
-            if before is not None and before.job != self._job:
-                raise OccupiedError(
-                    f"{self.folder} has the checkpoints of job {before.job}: choose another directory for job "
-                    f"{self._job}, or delete that one"
-                )
-            token = next_token(before.token if before else 0)
-            self._write_owner(token, owner)
-            for folder in (self.folder, self._blobs):
-                files.sweep_temporary(folder)
-        except BaseException:
-            os.close(lock)
-            raise
-        return lock, token
+    def _refuse_others(self) -> Owner | None:
+        """The owner before. Raises OccupiedError where that is another job."""
+        before = self._read_owner()
+        if before is not None and before.job != self._job:
+            raise OccupiedError(
+                f"{self.folder} has the checkpoints of job {before.job}: choose another directory for job "
+                f"{self._job}, or delete that one"
+            )
+        return before
 
-    @contextmanager
-    def _one_at_a_time(self) -> Iterator[None]:
-        """Two who seize at once would take the same token, each with a lock of its own."""
-        guard = os.open(self.folder / GUARD, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(guard, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(guard)
+    def _claim(self, owner: str) -> int:
+        """Take a token that nobody has. Raises FencedError where somebody has taken a larger one meanwhile."""
+        before = self._refuse_others()
+        token = next_token(before.token if before else 0)
+        while not self._write_owner(token, owner):
+            token += 1
+        reached("store.claimed")
+        for other in _tokens(self.folder):
+            if other > token:
+                self._owner_path(token).unlink(missing_ok=True)
+                raise self._fenced()
+            if other < token:
+                self._owner_path(other).unlink(missing_ok=True)
+        return token
 
     def join(self, token: int) -> None:
         self._token = token
@@ -270,20 +293,31 @@ class DirectoryStore:
 
     def _refuse_foreign(self) -> None:
         """A directory that was not made for checkpoints is not written into."""
-        if (self.folder / OWNER).exists():
+        names = sorted(path.name for path in self.folder.iterdir())
+        if any(_OWNER.fullmatch(name) for name in names):
             return
-        for name in sorted(path.name for path in self.folder.iterdir()):
+        for name in names:
             if name not in _HARMLESS and not name.startswith(files.TEMPORARY) and numbered(name) is None:
                 raise OccupiedError(
                     f"{self.folder} is not empty and has no checkpoints (there is {name!r} in it): choose an empty "
                     "directory, or one that is not there yet"
                 )
 
-    def _take_lock(self, *, seize: bool = False) -> int:
+    def _replace_lock(self) -> int:
+        """Whoever holds the lock of the file before finds a larger token, and does nothing any more."""
         path = self.folder / LOCK
-        if seize:
-            # whoever holds the lock of the file before finds another token, and does nothing any more
-            path.unlink(missing_ok=True)
+        passing = files.temporary(path)
+        lock = os.open(passing, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            passing.rename(path)
+        except BaseException:
+            os.close(lock)
+            raise
+        return lock
+
+    def _take_lock(self) -> int:
+        path = self.folder / LOCK
         while True:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
@@ -308,35 +342,45 @@ class DirectoryStore:
         except DamagedError:
             return "another process"
 
-    def _read_owner(self) -> Owner | None:
-        path = self.folder / OWNER
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=Owner)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StoreError(f"cannot read {path}: {error.strerror}") from error
-        except msgspec.MsgspecError as error:
-            raise DamagedError(
-                f"{path} cannot be read ({error}): if no job uses {self.folder}, delete this file, and the next run "
-                "makes it anew"
-            ) from None
+    def _owner_path(self, token: int) -> Path:
+        return self.folder / (f"OWNER-{token}" if token else "OWNER")
 
-    def _write_owner(self, token: int, owner: str) -> None:
+    def _read_owner(self) -> Owner | None:
+        """The one with the largest token."""
+        while tokens := _tokens(self.folder):
+            path = self._owner_path(tokens[-1])
+            try:
+                return msgspec.json.decode(path.read_bytes(), type=Owner)
+            except FileNotFoundError:
+                continue  # its heir has deleted it
+            except OSError as error:
+                raise StoreError(f"cannot read {path}: {error.strerror}") from error
+            except msgspec.MsgspecError as error:
+                raise DamagedError(
+                    f"{path} cannot be read ({error}): if no job uses {self.folder}, delete this file, and the next "
+                    "run makes it anew"
+                ) from None
+        return None
+
+    def _write_owner(self, token: int, owner: str) -> bool:
+        """Say who has a token; False where somebody has it already."""
         files.make_folder(self._blobs)
         said = msgspec.json.encode(Owner.this_process(self._job, token, owner))
-        files.write(self.folder / OWNER, [msgspec.json.format(said, indent=2), b"\n"])
+        return files.create(self._owner_path(token), [msgspec.json.format(said, indent=2), b"\n"])
+
+    def _fenced(self) -> FencedError:
+        return FencedError(f"{self.folder} belongs by now to {self._read_owner()}: what this process has begun is void")
 
     def _check(self) -> None:
         """Is the token still the largest?"""
         if self._token is None:
             raise StoreError(f"{self.folder} is not owned by this process: it was only opened for reading")
-        found = self._read_owner()
-        if found is None:
+        tokens = _tokens(self.folder)
+        if not tokens:
             with self._guard:
                 self._begin_anew()
-        elif found.token != self._token:
-            raise FencedError(f"{self.folder} belongs by now to {found}: what this process has begun is void")
+        elif tokens[-1] != self._token:
+            raise self._fenced()
         elif not self._blobs.is_dir():
             with files.saying(f"cannot use {self.folder} for checkpoints"):
                 files.make_folder(self._blobs)
@@ -346,7 +390,7 @@ class DirectoryStore:
 
     def _begin_anew(self) -> None:
         """The directory was emptied under its owner. Raises LostError, always."""
-        if self._lock is not None and not (self.folder / OWNER).exists():
+        if self._lock is not None and not is_store(self.folder):
             with files.saying(f"cannot use {self.folder} for checkpoints"):
                 files.make_folder(self.folder)
                 lock = self._take_lock()
@@ -354,4 +398,4 @@ class DirectoryStore:
                 self._lock = lock
                 assert self._token is not None
                 self._write_owner(self._token, self._owner)
-        raise LostError(f"{self.folder} was emptied while it was in use: the next checkpoint is a whole one", [OWNER])
+        raise LostError(f"{self.folder} was emptied while it was in use: the next checkpoint is a whole one", [BLOBS])

@@ -66,6 +66,35 @@ def write(path: Path, data: Pieces, step: str = "") -> None:
 
     `step`: where tests let faults strike once the bytes are durable under a passing name. Raises OSError.
     """
+    with _durable(path, data) as passing:
+        if step:
+            reached(step)
+        passing.rename(path)
+    sync_folder(path.parent)
+
+
+def create(path: Path, data: Pieces) -> bool:
+    """The same, where there is no such file yet; False where there is one. Of several who try, one succeeds."""
+    with _durable(path, data) as passing:
+        try:
+            os.link(passing, path)
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            raise
+        except OSError:  # a file system that has no links: the name first, then what is in it
+            try:
+                path.touch(exist_ok=False)
+            except FileExistsError:
+                return False
+            passing.rename(path)
+    sync_folder(path.parent)
+    return True
+
+
+@contextmanager
+def _durable(path: Path, data: Pieces) -> Iterator[Path]:
+    """What is to become `path`, written under a passing name, which is gone in the end."""
     passing = temporary(path)
     try:
         with passing.open("xb", buffering=_BUFFER_BYTES) as file:
@@ -73,14 +102,10 @@ def write(path: Path, data: Pieces, step: str = "") -> None:
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
-        if step:
-            reached(step)
-        passing.rename(path)
-    except BaseException:
+        yield passing
+    finally:
         with suppress(OSError):
             passing.unlink()
-        raise
-    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -156,7 +156,10 @@ class Between:
 
     def wait_for(self, holds: Any, what: str, seconds: float = WAIT_SECONDS, every: float = 0.2) -> Any:
         """Wait for something while anything of the job runs."""
-        return eventually(holds, what, seconds, every, unless=self.check_alive)
+        try:
+            return eventually(holds, what, seconds, every, unless=self.check_alive)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; committed: {self.offsets()}; it said:\n{self.said}") from None
 
     def wait_until_running(self) -> None:
         """Wait until every partition has committed events."""

@@ -21,8 +21,9 @@ SINKS = (*KEYS, "dead letters")
 ALONE = "the only process"
 RECOVERY = ("restart.", "restore.", "sink.recovered")
 ENDING = ("finish.",)
-ELSEWHERE = ("txn.", "journal.", "live.", "change.", "matches.", "output.")
-"""Steps of jobs between topics: test_kafka_kills.py; of the server: test_journal_kills.py, test_server_kills.py."""
+ELSEWHERE = ("store.", "txn.", "journal.", "live.", "change.", "matches.", "output.")
+"""Steps of jobs between topics: test_kafka_kills.py and test_kafka_group.py; of the server: test_journal_kills.py and
+test_server_kills.py."""
 WITH_WORKERS = ("snapshot.reported", "restart.begin")
 """Steps that a job in one process does not have."""
 WITHOUT_WORKERS = ("restart.ended", "restore.manifest", "restore.sources", "finish.published", "finish.deleted")

@@ -115,6 +115,6 @@ def test_the_stores_of_partitions_are_looked_at(tmp_path: Path) -> None:
 
 
 def test_a_damaged_record_of_its_owner_is_told(tmp_path: Path) -> None:
-    (tmp_path / "OWNER").write_text("{")
+    (tmp_path / "OWNER-1").write_text("{")
     (found,) = (each for each in wrong(gather(JOB, tmp_path)) if each.check == "directory.owner")
     assert "cannot be read" in found.what

@@ -11,13 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from ostinato.state.errors import DamagedError, FencedError, LostError, OccupiedError, SnapshotError, StoreError
-from ostinato.state.stores import open_store
+from ostinato.state.stores import files, open_store
+from ostinato.state.stores.base import Pieces
 from ostinato.state.stores.directory import DirectoryStore
 from ostinato.state.stores.folder import SavepointFolder
 from tests.stored import blob_names, read_checkpoint, write_checkpoint
@@ -42,12 +43,17 @@ def files_in(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
+def owner_of(folder: Path) -> Path:
+    (found,) = folder.glob("OWNER*")
+    return found
+
+
 def test_people_can_read_the_layout(owned: DirectoryStore, folder: Path) -> None:
     (blob,) = blob_names(write_checkpoint(owned, 1, {1: {b"k": b"v"}}))
     (other,) = blob_names(write_checkpoint(owned, 2, {1: {b"k": b"w"}}, savepoint=True))
     expected = [
         "LOCK",
-        "OWNER",
+        owner_of(folder).name,
         f"blobs/{blob}",
         f"blobs/{other}",
         "chk-1/manifest",
@@ -55,7 +61,7 @@ def test_people_can_read_the_layout(owned: DirectoryStore, folder: Path) -> None
         "sp-2/manifest",
     ]
     assert files_in(folder) == sorted(expected)
-    owner = json.loads((folder / "OWNER").read_text())
+    owner = json.loads(owner_of(folder).read_text())
     assert owner["job"] == "logins"
     assert owner["pid"] == os.getpid()
     assert (folder / "blobs" / other).samefile(folder / "sp-2" / "blobs" / other), "no room is taken twice"
@@ -99,15 +105,15 @@ def test_another_job_is_refused(owned: DirectoryStore, folder: Path) -> None:
 
 def test_an_owner_file_that_cannot_be_read_is_no_owner(owned: DirectoryStore, folder: Path) -> None:
     owned.release()
-    (folder / "OWNER").write_text("{")
-    with pytest.raises(DamagedError, match="OWNER cannot be read"):
+    owner_of(folder).write_text("{")
+    with pytest.raises(DamagedError, match=r"OWNER-\d+ cannot be read"):
         DirectoryStore(folder, "logins").acquire("the test")
 
 
 def test_tokens_grow_even_if_the_counter_was_lost(owned: DirectoryStore, folder: Path) -> None:
-    before = json.loads((folder / "OWNER").read_text())["token"]
+    before = json.loads(owner_of(folder).read_text())["token"]
     owned.release()
-    (folder / "OWNER").unlink()
+    owner_of(folder).unlink()
     shutil.rmtree(folder / "blobs")
     time.sleep(1.1)
     assert owned.acquire("the test") > before
@@ -139,7 +145,7 @@ class TestSavepoints:
         write_checkpoint(owned, 1, {1: {b"k": b"v"}}, savepoint=True)
         (folder / "sp-1").rename(tmp_path / "sp-1")
         owned.release()
-        assert files_in(folder) == ["LOCK", "OWNER"]
+        assert files_in(folder) == ["LOCK", owner_of(folder).name]
 
     def test_it_is_never_changed(self, owned: DirectoryStore, folder: Path) -> None:
         write_checkpoint(owned, 1, {1: {b"k": b"v"}}, savepoint=True)
@@ -348,6 +354,65 @@ class TestCrashes:
             with pytest.raises(FencedError):
                 worker.put("after", [b"abc"])
             assert "blobs/after" not in files_in(folder)
+
+
+class TestSeizing:
+    """What somebody has is taken away, by several at once, any of whom may stand still at any moment."""
+
+    def test_who_stands_still_holds_nobody_up(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Seen to fail when whoever seized had the directory locked meanwhile: the heir waited for ever."""
+        with closing(DirectoryStore(folder, "logins")) as paused, closing(DirectoryStore(folder, "logins")) as heir:
+            create = files.create
+
+            def stands_still(path: Path, data: Pieces) -> bool:
+                monkeypatch.undo()
+                heir.acquire("heir", seize=True)
+                heir.put("1-x", [b"of the heir"])
+                return create(path, data)
+
+            monkeypatch.setattr(files, "create", stands_still)
+            token = paused.acquire("paused", seize=True)
+            # it has gone on: now it is the last one that has seized
+            paused.put("2-x", [b"abc"])
+            assert json.loads(owner_of(folder).read_text())["token"] == token
+            with pytest.raises(FencedError, match=r"\(paused\)"):
+                heir.put("3-x", [b"abc"])
+
+    def test_of_two_with_a_token_the_larger_one_counts(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with closing(DirectoryStore(folder, "logins")) as paused, closing(DirectoryStore(folder, "logins")) as heir:
+            create = files.create
+
+            def stands_still(path: Path, data: Pieces) -> bool:
+                monkeypatch.undo()
+                try:
+                    return create(path, data)
+                finally:
+                    heir.acquire("heir", seize=True)
+
+            monkeypatch.setattr(files, "create", stands_still)
+            with pytest.raises(FencedError, match=r"\(heir\)"):
+                paused.acquire("paused", seize=True)
+            heir.put("1-x", [b"abc"])
+
+    def test_all_at_once(self, folder: Path) -> None:
+        """Seen to fail when a token was the one in the file plus one, without a lock: several had the same."""
+        stores = [DirectoryStore(folder, "logins") for _ in range(8)]
+        tokens: list[int] = []
+
+        def seize(store: DirectoryStore) -> None:
+            with suppress(FencedError):
+                tokens.append(store.acquire("one of them", seize=True))
+
+        threads = [threading.Thread(target=seize, args=(store,)) for store in stores]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(set(tokens)) == len(tokens) > 0
+        owner = json.loads(owner_of(folder).read_text())
+        assert owner["token"] == max(tokens)
+        for store in stores:
+            store.close()
 
 
 def test_what_the_heir_writes_is_not_swept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
