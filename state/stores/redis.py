@@ -14,6 +14,7 @@ import secrets
 import threading
 import zlib
 from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -22,6 +23,7 @@ from redis.exceptions import ResponseError
 
 from ostinato.state import manifest as manifests
 from ostinato.state.errors import DamagedError, LostError, SnapshotError, StoreError
+from ostinato.state.eventloop import EventLoop
 from ostinato.state.steps import reached
 from ostinato.state.stores import redis_scripts
 from ostinato.state.stores.base import Entry, Pieces
@@ -29,7 +31,7 @@ from ostinato.state.stores.files import checked_name
 from ostinato.state.stores.options import StoreOptions
 from ostinato.state.stores.process import Owner
 from ostinato.state.stores.redis_lease import Lease
-from ostinato.state.stores.redis_link import Command, Loop
+from ostinato.state.stores.redis_link import Command
 from ostinato.state.stores.redis_scripts import SLICE_BYTES, Keys, call, slices_of
 from ostinato.state.stores.redis_session import Session, owner_of
 
@@ -56,7 +58,7 @@ class RedisStore:
         self._keys = Keys(job)
         self._session = Session(address, self._keys, options)
         self._lease = Lease(address, self._session)
-        self._loop: Loop | None = None
+        self._loop: EventLoop | None = None
         self._guard = threading.Lock()
         self._closed = False
         self._newest: int | None = None
@@ -301,9 +303,12 @@ class RedisStore:
                 work.close()
                 raise StoreError(f"{self.address} was closed by this process")
             if self._loop is None:
-                self._loop = Loop(f"checkpoints-{self._keys.job}")
+                self._loop = EventLoop(f"checkpoints-{self._keys.job}")
             loop = self._loop
-        return loop.call(work)
+        try:
+            return loop.call(work)
+        except CancelledError:
+            raise StoreError(f"{self.address} was closed meanwhile") from None
 
     async def _alone(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Do something while nobody else sends anything."""

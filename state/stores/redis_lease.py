@@ -90,7 +90,8 @@ class Lease:
         await self._heart.drop()
 
     async def _beat(self) -> None:
-        while True:
+        # a client may swallow that the task is cancelled
+        while self._beating is asyncio.current_task():
             await asyncio.sleep(self._session.options.lease_seconds / _BEATS)
             # whatever is wrong, whoever writes next is told
             with suppress(StoreError):

@@ -1,4 +1,4 @@
-"""A private connection to Redis: an event loop in a thread of its own behind blocking calls.
+"""A private connection to Redis.
 
 Replies belong to commands by their order alone. So a connection on which a command was cancelled, or not answered in
 time, is never used again. Nothing is repeated by the client: whoever asks decides what may be.
@@ -7,11 +7,9 @@ time, is never used again. Nothing is repeated by the client: whoever asks decid
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import CancelledError
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from redis.asyncio import Redis
@@ -28,7 +26,6 @@ from redis.exceptions import (
 
 from ostinato.state.errors import StoreError
 
-T = TypeVar("T")
 Command: TypeAlias = Sequence[str | int | bytes]
 
 _MOVES: Final = 3
@@ -63,46 +60,6 @@ def shown(address: str) -> str:
         netloc = f"{user}{':***' if colon else ''}@{netloc.rpartition('@')[2]}"
     query = [(name, "***" if "password" in name else value) for name, value in parse_qsl(parts.query)]
     return urlunsplit((parts.scheme, netloc, parts.path, urlencode(query, safe="*/"), ""))
-
-
-class Loop:
-    """An event loop in a thread, for calls from other threads."""
-
-    def __init__(self, name: str) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for something. If the waiting is interrupted (Ctrl-C), it is cancelled."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except CancelledError:
-            raise StoreError("the store was closed meanwhile") from None
-        except BaseException:
-            future.cancel()
-            raise
-
-    def close(self, last: Callable[[], Awaitable[None]]) -> None:
-        """Cancel what is under way, do one last thing, and end the thread."""
-
-        async def end() -> None:
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
-            await last()
-            await self._loop.shutdown_asyncgens()
-
-        self.call(end())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
 
 class Connection:

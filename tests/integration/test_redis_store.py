@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import shutil
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -461,7 +462,7 @@ class TestFaults:
         store.close()
         thread.join()
         assert time.monotonic() - began < 8
-        assert [str(failure) for failure in failures] == ["the store was closed meanwhile"]
+        assert [str(failure) for failure in failures] == [f"{server.address} was closed meanwhile"]
         server.go_on()
 
     def test_closed(self, redis_proxy: Proxy, opening: Opening) -> None:
@@ -575,6 +576,26 @@ class TestOwnership:
         with pytest.raises(OccupiedError, match="the test"):
             opening(redis.address).acquire("another")
         owned.put("name", [b"abc"])
+
+    def test_giving_it_up_does_not_wait_for_a_refresh_that_swallows_its_end(
+        self, redis: RedisServer, opening: Opening, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As clients do now and then. Seen to fail when the lease went on being refreshed: the process never ended."""
+        store = opening(redis.address, QUICK)
+        refreshing = threading.Event()
+
+        async def deaf(_: object) -> None:
+            refreshing.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+
+        monkeypatch.setattr(store._lease, "_refresh", deaf)
+        store.acquire("the test")
+        assert refreshing.wait(10)
+        closing_it = threading.Thread(target=store.close, daemon=True)
+        closing_it.start()
+        closing_it.join(10)
+        assert not closing_it.is_alive()
 
     def test_an_acquisition_whose_answer_was_lost_is_no_other_owner(
         self, redis: RedisServer, redis_proxy: Proxy, opening: Opening

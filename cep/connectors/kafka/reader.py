@@ -25,9 +25,9 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeEr
 from ostinato.cep.connectors.base import CHUNK_BYTES, Chunk, Idle, SourceError
 from ostinato.cep.connectors.kafka.consumer import BulkConsumer
 from ostinato.cep.connectors.kafka.errors import KafkaUnavailableError, LostOffsetsError, explain, quiet_clients
-from ostinato.cep.connectors.kafka.eventloop import EventLoop
 from ostinato.cep.connectors.kafka.options import KafkaSource
 from ostinato.cep.connectors.kafka.records import RecordBlock
+from ostinato.state.eventloop import EventLoop
 
 Say: TypeAlias = Callable[[str], None]
 

@@ -9,10 +9,10 @@ from typing import Final
 
 from ostinato.cep.batch import Batch
 from ostinato.cep.connectors.base import ConnectorError, SinkError
-from ostinato.cep.connectors.kafka.eventloop import EventLoop
 from ostinato.cep.connectors.kafka.options import KafkaTarget
 from ostinato.cep.connectors.kafka.producers import Offsets, OutRecord, PlainProducer, ProducerSettings
 from ostinato.cep.connectors.kafka.rows import keys_of, values_of
+from ostinato.state.eventloop import EventLoop
 
 _WAITING: Final = 64
 """So many batches may be on their way; then whoever writes waits for the first."""

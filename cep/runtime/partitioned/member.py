@@ -22,11 +22,11 @@ from aiokafka.protocol.group import HeartbeatRequest
 
 from ostinato.cep.connectors.kafka.consumer import BulkConsumer
 from ostinato.cep.connectors.kafka.errors import KafkaUnavailableError, NotAMemberError, explain
-from ostinato.cep.connectors.kafka.eventloop import EventLoop
 from ostinato.cep.connectors.kafka.producers import Offsets, PlainProducer, Producer, TransactionalProducer
 from ostinato.cep.runtime.partitioned.assignor import make_assignor
 from ostinato.cep.runtime.partitioned.cluster import Cluster
 from ostinato.cep.runtime.partitioned.setup import Setup
+from ostinato.state.eventloop import EventLoop
 from ostinato.state.steps import reached
 
 if TYPE_CHECKING:

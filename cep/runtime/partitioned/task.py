@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ostinato.cep.connectors.base import Chunk, ConnectorError
 from ostinato.cep.connectors.kafka.errors import KafkaUnavailableError, LostOffsetsError, NotAMemberError, TooLargeError
-from ostinato.cep.connectors.kafka.eventloop import EventLoop
 from ostinato.cep.connectors.kafka.producers import Producer
 from ostinato.cep.runtime.attempt import counters_of
 from ostinato.cep.runtime.partitioned.commit import CutAt, commit, tidy
@@ -23,6 +22,7 @@ from ostinato.cep.runtime.partitioned.takeover import Committed, Loaded, load
 from ostinato.cep.runtime.pipeline import Pipeline
 from ostinato.cep.runtime.sources import ReadChunk, Tick, wall_clock
 from ostinato.state.errors import DurabilityError, FencedError, SnapshotError, StateError, StoreError
+from ostinato.state.eventloop import EventLoop
 from ostinato.state.manifest import SourceState
 from ostinato.state.steps import reached
 
