@@ -17,6 +17,7 @@ from ostinato.server.http import pages
 from ostinato.server.http.caller import Caller
 from ostinato.server.http.schemas import server as schemas
 from ostinato.server.http.schemas.common import Health
+from ostinato.state.typed import convert
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ class Administration:
         )
         entries = await self._catalog.database.run(page)
         more = len(entries) > query.limit
-        rows = [msgspec.convert(msgspec.structs.asdict(entry), schemas.AuditRow) for entry in entries[: query.limit]]
+        rows = [convert(msgspec.structs.asdict(entry), schemas.AuditRow) for entry in entries[: query.limit]]
         return schemas.AuditPage(rows, pages.cursor(str(rows[-1].seq)) if more else None)
 
 

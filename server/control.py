@@ -21,6 +21,7 @@ from ostinato.server.protocol import Answer, Ask
 from ostinato.server.registry import address_of
 from ostinato.server.targets import address_of_savepoint
 from ostinato.state.errors import StateError
+from ostinato.state.typed import decode_json
 
 _CONNECTIONS = 16
 _LAST_WORDS_SECONDS = 5.0
@@ -119,7 +120,7 @@ class ControlSocket:
     def _answer(self, asked: bytes) -> tuple[Answer, bool]:
         """The answer, and whether the job ends with it."""
         try:
-            ask = msgspec.json.decode(asked, type=Ask)
+            ask = decode_json(asked, Ask)
         except msgspec.MsgspecError as error:
             return Answer(False, error=f"not a request of this release: {error}"), False
         try:

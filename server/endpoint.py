@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from ostinato.server.registry import RegistryError, runtime_folder
+from ostinato.state.typed import decode_json
 
 _FOLDER = "servers"
 _ENTRY = ".json"
@@ -107,7 +108,7 @@ def running_servers() -> list[Endpoint]:
             if _is_held(descriptor):
                 # of another release of ours: it lives, but how it is reached is not known here
                 with contextlib.suppress(msgspec.DecodeError):
-                    living.append(msgspec.json.decode(os.read(descriptor, _MOST_BYTES), type=Endpoint))
+                    living.append(decode_json(os.read(descriptor, _MOST_BYTES), Endpoint))
             else:
                 path.unlink(missing_ok=True)
         finally:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from ostinato.patterns.errors import did_you_mean
 from ostinato.server import exits, protocol
 from ostinato.server.protocol import Answer, Ask
 from ostinato.server.registry import Entry, RegistryError, address_of, runtime_folder, socket_of, sweep
+from ostinato.state.typed import decode_json
 
 _ANSWER_SECONDS = 5.0
 """A job answers what it does at once, whatever it is held up by."""
@@ -87,7 +87,7 @@ def ask(folder: Path, entry: Entry, request: Ask) -> Any:
                 said = answers.readline()
                 if not said.endswith(b"\n"):
                     raise JobError(f"{name} ended before it answered")
-                answer = msgspec.json.decode(said, type=Answer)
+                answer = decode_json(said, Answer)
                 if not answer.ok:
                     raise JobError(f"{name}: {answer.error}")
                 if request.do in ("stop", "cancel"):

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import msgspec
 
+from ostinato.state.typed import decode_json
+
 _ENTRY = ".json"
 _SOCKET = ".sock"
 _LONGEST_ADDRESS = 100
@@ -109,7 +111,7 @@ def sweep(folder: Path) -> list[Entry]:
             continue  # gone in this very moment
         try:
             if _is_held(descriptor):
-                living.append(msgspec.json.decode(os.read(descriptor, 1 << 16), type=Entry))
+                living.append(decode_json(os.read(descriptor, 1 << 16), Entry))
             else:
                 path.unlink(missing_ok=True)
                 path.with_suffix(_SOCKET).unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from ostinato.state.errors import SnapshotError
+from ostinato.state.typed import msgpack_decoder
 
 VERSION: Final = 1
 
@@ -42,10 +43,10 @@ class KeyRecord:
 _Head: TypeAlias = "tuple[int, dict[str, msgspec.Raw], list[tuple[int, int, str]]]"
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode_head: Final = msgspec.msgpack.Decoder(tuple[int, dict[str, msgspec.Raw], list[tuple[int, int, str]]]).decode
-_decode_value: Final = msgspec.msgpack.Decoder(tuple[int | None, msgspec.Raw]).decode
-_decode_list: Final = msgspec.msgpack.Decoder(list[tuple[int | None, msgspec.Raw]]).decode
-_decode_map: Final = msgspec.msgpack.Decoder(list[tuple[int | None, msgspec.Raw, msgspec.Raw]]).decode
+_decode_head: Final = msgpack_decoder(tuple[int, dict[str, msgspec.Raw], list[tuple[int, int, str]]]).decode
+_decode_value: Final = msgpack_decoder(tuple[int | None, msgspec.Raw]).decode
+_decode_list: Final = msgpack_decoder(list[tuple[int | None, msgspec.Raw]]).decode
+_decode_map: Final = msgpack_decoder(list[tuple[int | None, msgspec.Raw, msgspec.Raw]]).decode
 
 
 class RecordFormat:

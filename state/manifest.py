@@ -9,6 +9,7 @@ import msgspec
 
 from ostinato.state.envelope import Buffer, seal, unseal
 from ostinato.state.errors import DamagedError
+from ostinato.state.typed import decode_msgpack
 
 FORMAT_VERSION = 1
 _MAGIC: Final = b"OMAN"
@@ -100,7 +101,7 @@ def decode(data: Buffer, what: str) -> Manifest:
     """
     version, content = unseal(_MAGIC, FORMAT_VERSION, data, what)
     try:
-        manifest = msgspec.msgpack.decode(content, type=Manifest)
+        manifest = decode_msgpack(content, Manifest)
     except msgspec.MsgspecError as error:
         raise DamagedError(f"{what} is damaged: its manifest cannot be read ({error})") from None
     if manifest.version != version:

@@ -15,6 +15,7 @@ import numpy as np
 from ostinato.state.envelope import Buffer, seal, unseal
 from ostinato.state.errors import DamagedError
 from ostinato.state.records import Blobs, Bytes, Ints, Records
+from ostinato.state.typed import decode_msgpack
 
 FORMAT_VERSION: Final = 1
 _MAGIC: Final = b"OSEG"
@@ -121,7 +122,7 @@ def _head(content: bytes, what: str) -> tuple[_Head, int]:
     try:
         (length,) = _HEAD_LENGTH.unpack_from(content)
         at = _HEAD_LENGTH.size + length
-        head = msgspec.msgpack.decode(memoryview(content)[_HEAD_LENGTH.size : at], type=_Head)
+        head = decode_msgpack(memoryview(content)[_HEAD_LENGTH.size : at], _Head)
     except (struct.error, msgspec.MsgspecError) as error:
         raise DamagedError(f"{what} is damaged: its head cannot be read ({error})") from None
     if head.key_width not in _WIDTHS or head.value_width not in _WIDTHS or head.rows < 0:

@@ -10,6 +10,7 @@ import msgspec
 
 from ostinato.state.errors import SnapshotError, StateError
 from ostinato.state.schema import ANY, TypeProblem, schema_of, show
+from ostinato.state.typed import msgpack_decoder
 from ostinato.state.typeinfo import TypeLike, annotation_of
 
 _PLAIN: Final = (type(None), bool, int, float, str, bytes)
@@ -43,7 +44,7 @@ class Serializer:
         self._untyped = self.schema == ANY
         self._exact = _EXACT.get(self.schema) if isinstance(self.schema, str) else None
         self._encode = msgspec.msgpack.Encoder(decimal_format="string").encode
-        self._decode = msgspec.msgpack.Decoder(annotation).decode
+        self._decode = msgpack_decoder(annotation).decode
 
     def dumps(self, value: Any) -> bytes:
         """Raises StateValueError."""

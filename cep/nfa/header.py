@@ -19,6 +19,7 @@ from ostinato.cep.nfa.tables import P_START
 from ostinato.patterns.types import DOUBLE, STRING, DataType
 from ostinato.state.errors import DroppedStateError, SnapshotError
 from ostinato.state.operator import OperatorState
+from ostinato.state.typed import convert
 
 Ints = npt.NDArray[np.int64]
 
@@ -77,7 +78,7 @@ class Header(msgspec.Struct, frozen=True):
                 raise SnapshotError(f"the state is of an operator of kind {known['kind']!r}, not of patterns")
             if known["version"] != VERSION:
                 raise SnapshotError(f"the state has format {known['version']}; this release reads format {VERSION}")
-            return msgspec.convert(known, Header)
+            return convert(known, Header)
         except (msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError) as error:
             raise SnapshotError(f"the state's header cannot be read: {error}") from error
 

@@ -22,6 +22,7 @@ from ostinato.patterns.errors import PatternError, Problem, did_you_mean
 from ostinato.patterns.parser import parse_program
 from ostinato.patterns.processes import check_processes, collect_processes, streams_of
 from ostinato.patterns.typecheck import CheckedProgram, check_program
+from ostinato.state.typed import convert
 
 if TYPE_CHECKING:
     from ostinato.cep.runtime.job import Definition
@@ -134,7 +135,7 @@ def load(spec: ProgramSpec | Mapping[str, Any]) -> Loaded:
         LoadError: a Python module could not be run.
     """
     if not isinstance(spec, ProgramSpec):
-        spec = msgspec.convert(spec, ProgramSpec)
+        spec = convert(spec, ProgramSpec)
     declared: tuple[DeclaredPattern, ...] = ()
     functions: tuple[DeclaredProcess, ...] = ()
     if spec.text is not None:

@@ -9,6 +9,7 @@ import msgspec
 
 from ostinato.state.errors import SnapshotError
 from ostinato.state.evolution import StateNote
+from ostinato.state.typed import convert, decode_msgpack
 
 KIND = "process"
 VERSION = 1
@@ -40,7 +41,7 @@ class ProcessHeader(msgspec.Struct, frozen=True):
             known = msgspec.msgpack.decode(data)
             kind, version = known["kind"], known["version"]
             if kind == KIND and version == VERSION:
-                return msgspec.convert(known, ProcessHeader)
+                return convert(known, ProcessHeader)
         except (msgspec.MsgspecError, KeyError, TypeError) as error:
             raise SnapshotError(f"{where}: the header of its stored state cannot be read: {error}") from error
         if kind != KIND:
@@ -75,7 +76,7 @@ class Waiting(msgspec.Struct, frozen=True):
     def decode(data: bytes, where: str) -> Waiting:
         """Raises SnapshotError."""
         try:
-            found: Any = msgspec.msgpack.decode(data, type=Waiting)
+            found: Any = decode_msgpack(data, Waiting)
         except msgspec.MsgspecError as error:
             raise SnapshotError(f"{where}: events that waited cannot be read: {error}") from error
         if found.version != VERSION:

@@ -50,6 +50,7 @@ from ostinato.cep.runtime.worker_state import RestoreSpec
 from ostinato.state import errors
 from ostinato.state.steps import reached
 from ostinato.state.stores import StoreOptions
+from ostinato.state.typed import convert
 
 if TYPE_CHECKING:
     from ostinato.cep.runtime.job import TransactionalOutlet
@@ -491,7 +492,7 @@ class ParallelJob:
         if "error" in head:
             self._coordinator.fail(id, _failure(head["kind"], head["error"]))
         else:
-            self._coordinator.add_part(id, msgspec.convert(head, Part))
+            self._coordinator.add_part(id, convert(head, Part))
 
     def _measure(self) -> Occupation:
         """What the time went into. A worker never waits for what comes after it: it gets no more entries."""

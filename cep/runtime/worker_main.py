@@ -16,13 +16,12 @@ import sys
 import traceback
 from dataclasses import replace
 
-import msgspec
-
 from ostinato.cep.runtime import wire
 from ostinato.cep.runtime.heartbeats import Heartbeats, Pulse, Watch
 from ostinato.cep.runtime.memory import collect_less_often
 from ostinato.cep.runtime.wire import Kind, Wire
 from ostinato.state.steps import become_worker
+from ostinato.state.typed import convert
 
 _PR_SET_PDEATHSIG = 1
 
@@ -47,7 +46,7 @@ def main(arguments: list[str]) -> None:
         return
     spec, _ = wire.unpack(message.payload)
     become_worker(int(number))
-    heartbeats = msgspec.convert(spec["heartbeats"], Heartbeats)
+    heartbeats = convert(spec["heartbeats"], Heartbeats)
     watch = Watch(heartbeats.timeout_ms / 1000)
     Pulse(heartbeats, lambda: _beat(parent, watch)).start()
     try:
@@ -65,8 +64,8 @@ def main(arguments: list[str]) -> None:
         job = load(spec["program"]).definition
         if spec.get("state") is not None:
             job = replace(job, state=StateBackend(**spec["state"]))
-        store = msgspec.convert(spec["store"], StoreSpec | None)
-        restore = msgspec.convert(spec["restore"], RestoreSpec | None)
+        store = convert(spec["store"], StoreSpec | None)
+        restore = convert(spec["restore"], RestoreSpec | None)
         times = spec["times"][:]
         worker = Worker(int(number), parent, others, slots, job, times, watch=watch, store=store, restore=restore)
         worker.run()

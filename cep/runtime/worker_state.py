@@ -24,6 +24,7 @@ from ostinato.cep.runtime.wire import Kind, Wire
 from ostinato.state.operator import OperatorState
 from ostinato.state.steps import reached
 from ostinato.state.stores.base import CheckpointStore
+from ostinato.state.typed import convert
 
 
 class RestoreSpec(msgspec.Struct, frozen=True):
@@ -54,7 +55,7 @@ class WorkerState:
 
     def order(self, payload: bytearray) -> None:
         """The parent has ordered a checkpoint, whose barrier will come; from any thread."""
-        order = msgspec.convert(wire.unpack(payload)[0], Order)
+        order = convert(wire.unpack(payload)[0], Order)
         with self._changed:
             self._orders[order.id] = order
             self._newest = order.id

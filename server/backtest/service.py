@@ -33,6 +33,7 @@ from ostinato.server.http.pages import cursor, number_of
 from ostinato.server.http.schemas.jobs import BacktestInfo, BacktestPage, BacktestRequest
 from ostinato.server.submitted.folders import Folders
 from ostinato.server.submitted.verdict import obituary
+from ostinato.state.typed import decode_json
 
 log = logging.getLogger("ostinato.backtests")
 
@@ -85,7 +86,7 @@ class Backtests:
     async def open(self) -> None:
         """Say of those that the last server did not finish that they have not come to an end. Raises CatalogError."""
         for stored in await self._database.run(self._table.unfinished):
-            info = msgspec.json.decode(stored.info, type=BacktestInfo)
+            info = decode_json(stored.info, BacktestInfo)
             why = "the server ended before it did; start it again"
             await self._keep(replace(info, state="CANCELED", ended_ms=_now_ms(), error=why))
         self._is_open = True
@@ -245,7 +246,7 @@ class Backtests:
                 await process.stdin.drain()
             process.stdin.close()
             while line := await process.stdout.readline():
-                said = msgspec.json.decode(line, type=Said)
+                said = decode_json(line, Said)
                 if isinstance(said, Progress):
                     self._infos[backtest] = replace(
                         self._infos[backtest],
@@ -287,7 +288,7 @@ class Backtests:
         await self._database.run(self._table.put, _stored(info))
 
     def _shown(self, stored: StoredBacktest) -> BacktestInfo:
-        return self._infos.get(stored.id) or msgspec.json.decode(stored.info, type=BacktestInfo)
+        return self._infos.get(stored.id) or decode_json(stored.info, BacktestInfo)
 
 
 async def _last_line(stream: asyncio.StreamReader) -> str:

@@ -19,6 +19,7 @@ from ostinato.cep.runtime.memory import collect_less_often
 from ostinato.cep.runtime.worker_main import die_with
 from ostinato.server import exits
 from ostinato.server.backtest.spec import BacktestSpec, Failure, Progress, Result, Said
+from ostinato.state.typed import decode_json
 
 if TYPE_CHECKING:
     from ostinato.server.live.generation import Generation
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> int:
     os.nice(_NICE)
     collect_less_often()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    spec = msgspec.json.decode(sys.stdin.buffer.read(), type=BacktestSpec)
+    spec = decode_json(sys.stdin.buffer.read(), BacktestSpec)
     try:
         _say(_run(spec))
     except Exception as error:  # noqa: BLE001 - whatever it is, the server has to know

@@ -14,6 +14,7 @@ import msgspec
 
 from ostinato.server.catalog.database import Database, Migration
 from ostinato.server.live.generation import Generation
+from ostinato.state.typed import decode_json
 
 PatternState: TypeAlias = Literal["running", "paused", "failed"]
 
@@ -253,4 +254,4 @@ class DefinitionTables:
 
 
 def _unpacked(data: bytes) -> Body:
-    return msgspec.json.decode(zlib.decompress(data), type=Body)
+    return decode_json(zlib.decompress(data), Body)

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from ostinato.server.catalog.database import Database, Migration, Row
+from ostinato.state.typed import decode_json
 
 JobState: TypeAlias = Literal["CREATED", "RUNNING", "RESTARTING", "FINISHED", "STOPPED", "CANCELED", "FAILED"]
 
@@ -125,4 +126,4 @@ class SubmittedJobs:
 
 
 def _stored(row: Row) -> StoredJob:
-    return msgspec.json.decode(row["body"], type=StoredJob)
+    return decode_json(row["body"], StoredJob)

@@ -50,6 +50,7 @@ from ostinato.server.live.messages import Exclude, Failed
 from ostinato.server.live.process import Live, LiveError
 from ostinato.server.live.program import Checker, Runnable
 from ostinato.state.steps import reached
+from ostinato.state.typed import decode_json
 
 log = logging.getLogger("ostinato.changes")
 
@@ -572,7 +573,7 @@ def _literals(params: Mapping[str, ParamDef]) -> dict[str, ast.Literal]:
 
 
 def _generation(entry: Entry) -> int:
-    return msgspec.json.decode(entry.data, type=Activation).generation
+    return decode_json(entry.data, Activation).generation
 
 
 def _of_pattern(name: str, check: Check) -> Callable[[Draft], None]:

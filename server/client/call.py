@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
 from ostinato.server.client.errors import BadAnswerError
+from ostinato.state.typed import decode_json
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -75,7 +75,7 @@ class Call(Generic[T_co]):
         if self.answer is bytes:
             return body  # type: ignore[return-value]
         try:
-            decoded: T_co = _decoder(self.answer).decode(body)
+            decoded: T_co = decode_json(body, self.answer)
         except msgspec.DecodeError as error:
             raise BadAnswerError(
                 f"{self.method} {self.path}: the answer is not what this release knows ({error}); "
@@ -122,8 +122,3 @@ def next_page(call: Call[Page[T]], page: Page[T]) -> Call[Page[T]] | None:
 
 def _written(value: str | float | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-@cache
-def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from ostinato.server.http.schemas.common import ErrorDetail, Problem
+from ostinato.state.typed import json_decoder
 
 
 class ClientError(Exception):
@@ -104,7 +105,7 @@ _KINDS: Mapping[int, type[ApiError]] = {
 }
 
 
-_problem = msgspec.json.Decoder(Problem)
+_problem = json_decoder(Problem)
 
 
 def error_of(status: int, body: bytes, headers: Mapping[str, str], url: str) -> ClientError:

@@ -12,6 +12,7 @@ from ostinato.server.client.calls.matches import follow_matches, matches
 from ostinato.server.client.errors import ApiError, BadAnswerError, ClientError, TooFast, Unavailable
 from ostinato.server.client.retries import Retries
 from ostinato.server.http.schemas.matches import MatchInfo, MatchPage, RowKind
+from ostinato.state.typed import json_decoder
 
 QUIET_SECONDS = 45.0
 """A connection from which nothing comes for so long is broken: the server sends something every 15 s."""
@@ -89,8 +90,8 @@ class EventStream:
         return found
 
 
-_match = msgspec.json.Decoder(MatchInfo)
-_lost = msgspec.json.Decoder(Lost)
+_match = json_decoder(MatchInfo)
+_lost = json_decoder(Lost)
 
 
 class Follower:

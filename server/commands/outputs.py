@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ostinato.server.remote.connection import Remote, server_options
+from ostinato.state.typed import decode_json
 
 if TYPE_CHECKING:
     from ostinato.server.http.schemas.matches import OutputInfo
@@ -108,7 +109,7 @@ def set_(name: str, remote: Remote, **given: Any) -> None:
     else:
         document = msgspec.json.encode(_document(given))
     try:
-        settings: OutputSettings = msgspec.json.decode(document, type=OutputSettings)
+        settings: OutputSettings = decode_json(document, OutputSettings)
     except msgspec.DecodeError as error:
         raise click.UsageError(f"output {name}: {error}") from error
     with remote.client() as client:

@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from ostinato.state.stores.files import make_folder, write
+from ostinato.state.typed import decode_json
 
 
 class CursorStore(Protocol):
@@ -34,7 +35,7 @@ class FileCursors:
 
     def get(self, name: str) -> int | None:
         try:
-            return msgspec.json.decode((self._folder / f"{name}.cursor").read_bytes(), type=int)
+            return decode_json((self._folder / f"{name}.cursor").read_bytes(), int)
         except FileNotFoundError:
             return None
 

@@ -25,6 +25,7 @@ from ostinato.server.delivery.settings import FileOutput, OutputContext, file_of
 from ostinato.server.matches import Match
 from ostinato.state.steps import reached
 from ostinato.state.stores.files import make_folder, sync_folder, write
+from ostinato.state.typed import decode_json
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -164,7 +165,7 @@ class LinesFile:
 
     def _read_note(self) -> _Note | None:
         try:
-            note = msgspec.json.decode(self._note.read_bytes(), type=_Note)
+            note = decode_json(self._note.read_bytes(), _Note)
         except FileNotFoundError:
             return None
         except OSError as error:

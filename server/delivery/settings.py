@@ -13,6 +13,7 @@ import msgspec
 
 from ostinato.server.delivery.errors import OutputError
 from ostinato.server.matches import Filter, Kind
+from ostinato.state.typed import convert, decode_json
 
 if TYPE_CHECKING:
     from ostinato.cep.connectors.kafka.options import Connection
@@ -108,8 +109,8 @@ def parse_settings(given: bytes | Mapping[str, Any]) -> OutputSettings:
     """Settings from JSON, or what JSON was made to. Raises OutputError."""
     try:
         if isinstance(given, bytes):
-            return cast(OutputSettings, msgspec.json.decode(given, type=OutputSettings))
-        return cast(OutputSettings, msgspec.convert(dict(given), type=OutputSettings))
+            return cast(OutputSettings, decode_json(given, OutputSettings))
+        return cast(OutputSettings, convert(dict(given), OutputSettings))
     except msgspec.MsgspecError as error:
         raise OutputError(f"output: {error}") from None
 

@@ -11,6 +11,7 @@ from ostinato.patterns.errors import did_you_mean
 from ostinato.server.failures import Flaw
 from ostinato.server.http.problems import HttpError, invalid
 from ostinato.server.http.routing import BoundRoute
+from ostinato.state.typed import convert
 
 _MOST_FIELDS = 100
 
@@ -46,7 +47,7 @@ def read_query(bound: BoundRoute, query: bytes) -> tuple[msgspec.Struct | None, 
     if bound.route.query is None:
         return None, ticket
     try:
-        return msgspec.convert(values, bound.route.query, strict=False), ticket
+        return convert(values, bound.route.query, strict=False), ticket
     except msgspec.ValidationError as error:
         raise invalid(error, "the query") from None
 

@@ -14,6 +14,7 @@ from ostinato.server.catalog.tokens import Role
 from ostinato.server.http.problems import HttpError
 from ostinato.server.http.reply import Reply, Streamed
 from ostinato.server.http.request import Request
+from ostinato.state.typed import json_decoder
 
 NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,127}"
 """What may stand in the places of a path, unless the route says otherwise."""
@@ -119,7 +120,7 @@ class BoundRoute:
     def __init__(self, route: Route) -> None:
         self.route = route
         self.names = [(name, re.compile(route.patterns.get(name, NAME))) for name in route.names]
-        self.decode_body = None if route.body is None else msgspec.json.Decoder(route.body).decode
+        self.decode_body = None if route.body is None else json_decoder(route.body).decode
         self.query_names: tuple[str, ...] = ()
         self.lists: frozenset[str] = frozenset()
         self.texts: frozenset[str] = frozenset()

@@ -13,6 +13,8 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from ostinato.state.typed import json_decoder
+
 Form: TypeAlias = Literal["json", "ndjson"]
 
 MAX_BYTES: Final = 32 << 20
@@ -26,8 +28,8 @@ _MEDIA: Final[dict[str, Form]] = {
     "application/jsonl": "ndjson",
     "application/x-jsonlines": "ndjson",
 }
-_item: Final = msgspec.json.Decoder(msgspec.Raw)
-_items: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_item: Final = json_decoder(msgspec.Raw)
+_items: Final = json_decoder(list[msgspec.Raw])
 _STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 _SHOWN: Final = 80
 

@@ -17,6 +17,7 @@ import msgspec
 from ostinato.cep.connectors.columns import Need, Schema
 from ostinato.cep.connectors.values import BadValue
 from ostinato.patterns.types import BIGINT, BOOLEAN, DATE, DOUBLE, INTERVAL, STRING, TIMESTAMP, Array, Decimal, Row
+from ostinato.state.typed import json_decoder
 
 _PLAIN: Final = re.compile(rb"[ -\[\]-~]*")
 """Printable ASCII without a backslash: nothing that readers of JSON have ever been of two minds about."""
@@ -53,7 +54,7 @@ class QuickLines:
             if check is not None:
                 self._checks.append((name, check))
         made = msgspec.defstruct("Line", fields, rename=names, gc=False)
-        self._decoder = msgspec.json.Decoder(made)
+        self._decoder = json_decoder(made)
 
     def takes(self, line: bytes) -> bool:
         """Is it certain that the line is a good one?"""

@@ -46,6 +46,7 @@ from typing import Any, Final
 import msgspec
 
 from ostinato.server.journal.errors import JournalDamagedError
+from ostinato.state.typed import msgpack_decoder
 
 VERSION: Final = 1
 LOG: Final = ".log"
@@ -103,8 +104,8 @@ class _SegmentMeta(msgspec.Struct, array_like=True, frozen=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_header_decoder = msgspec.msgpack.Decoder(EventsHeader)
-_meta_decoder = msgspec.msgpack.Decoder(_SegmentMeta)
+_header_decoder = msgpack_decoder(EventsHeader)
+_meta_decoder = msgpack_decoder(_SegmentMeta)
 _NO_HEADER: Final = EventsHeader("", "", 0)
 
 

@@ -17,6 +17,7 @@ import msgspec
 
 from ostinato.server.journal.format import KEY, EventsHeader, Kind, Lane, Record
 from ostinato.server.journal.keys import pack_keys
+from ostinato.state.typed import msgpack_decoder
 
 INDEX: Final = ".index"
 NEW: Final = ".new"
@@ -32,7 +33,7 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True):
     places: list[tuple[str, str, dict[str, Any]]]
 
 
-_decoder = msgspec.msgpack.Decoder(_Stored)
+_decoder = msgpack_decoder(_Stored)
 
 
 @dataclass(slots=True)

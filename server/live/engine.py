@@ -27,6 +27,7 @@ from ostinato.server.live.outlet import DEAD_LETTERS, MatchOutlet, RowLog
 from ostinato.server.live.program import Checker, Runnable, is_alike
 from ostinato.state.errors import SnapshotError
 from ostinato.state.manifest import SourceState
+from ostinato.state.typed import convert, decode_json
 
 KEPT_BYTES: Final = 16 << 20
 """So much of what came last is kept as it came, for those who ask why nothing was found."""
@@ -113,7 +114,7 @@ class Engine:
     def restore(self, point: RestorePoint) -> None:
         """Go on from a snapshot. Raises StateError."""
         try:
-            self.place = msgspec.convert(point.manifest.sinks["live"], Place)
+            self.place = convert(point.manifest.sinks["live"], Place)
         except (KeyError, msgspec.ValidationError) as error:
             raise SnapshotError(f"{point.name} is none of the server's: {error}") from error
         generation = self._find(self.place.generation)
@@ -197,7 +198,7 @@ class Engine:
                         self.pipeline.step(Tick(entry.time_ms, idle=True))
                         self.pipeline.settle(entry.time_ms)
                 case Kind.GENERATION:
-                    number = msgspec.json.decode(entry.data, type=Activation).generation
+                    number = decode_json(entry.data, Activation).generation
                     # a record that comes again, as a server that was killed may have it, must not rename again
                     if number > self.place.generation:
                         # a number is given again where a change was withdrawn: the catalog has the one that was made

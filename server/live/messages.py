@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from ostinato.server.live.generation import Generation
+from ostinato.state.typed import msgpack_decoder
 
 _LENGTH: Final = struct.Struct("<I")
 MAX_FRAME_BYTES: Final = 256 << 20
@@ -113,8 +114,8 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 ToWorker: TypeAlias = Durable | Prepare | Ask | Exclude | Stop
 ToServer: TypeAlias = Ready | Progress | Prepared | Activated | Answer | Snapshot | SnapshotFailed | Failed
 
-_to_worker = msgspec.msgpack.Decoder(ToWorker)
-_to_server = msgspec.msgpack.Decoder(ToServer)
+_to_worker = msgpack_decoder(ToWorker)
+_to_server = msgpack_decoder(ToServer)
 
 
 def frame(message: ToWorker | ToServer) -> bytes:

@@ -20,6 +20,7 @@ from ostinato.cep.runtime.plan import LATE
 from ostinato.server.live.generation import Generation
 from ostinato.server.live.program import stream_of
 from ostinato.server.matches import Kind, Rows
+from ostinato.state.typed import json_decoder
 
 if TYPE_CHECKING:
     from ostinato.cep.nfa.output import Maker
@@ -32,7 +33,7 @@ class _Letter(msgspec.Struct):
     stream: str
 
 
-_letter = msgspec.json.Decoder(_Letter)
+_letter = json_decoder(_Letter)
 
 
 class RowLog(Protocol):

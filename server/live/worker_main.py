@@ -22,6 +22,7 @@ from ostinato.server.live.generation import Generation
 from ostinato.server.live.spec import WorkerSpec
 from ostinato.server.quickness import be_quick
 from ostinato.state.steps import become_worker
+from ostinato.state.typed import decode_json
 
 
 class _Body(msgspec.Struct):
@@ -39,7 +40,7 @@ def find_in(catalog: Path, number: int) -> Generation:
         connection.close()
     if row is None or row[0] is None:
         raise LookupError(f"generation {number} is not in {catalog}; was it put back from an older copy?")
-    return msgspec.json.decode(zlib.decompress(row[0]), type=_Body).generation
+    return decode_json(zlib.decompress(row[0]), _Body).generation
 
 
 def main(arguments: list[str]) -> int:
@@ -49,7 +50,7 @@ def main(arguments: list[str]) -> int:
     be_quick()
     become_worker(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server ends it in good order
-    spec = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerSpec)
+    spec = decode_json(sys.stdin.buffer.read(), WorkerSpec)
     try:
         from ostinato.server.live.worker import Setup, serve
         from ostinato.server.matches import MatchLogOptions

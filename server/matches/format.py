@@ -26,6 +26,7 @@ import msgspec
 
 from ostinato.server.matches.errors import MatchLogDamagedError, MatchLogError
 from ostinato.server.matches.rows import Filter, Match, Rows
+from ostinato.state.typed import decode_json, msgpack_decoder
 
 VERSION: Final = 1
 SUFFIX: Final = ".matches"
@@ -64,7 +65,7 @@ class _Table(msgspec.Struct, frozen=True, array_like=True):
     patterns: list[tuple[str, int]]
 
 
-_decode_table = msgspec.msgpack.Decoder(_Table).decode
+_decode_table = msgpack_decoder(_Table).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +226,7 @@ def read_mark(folder: Path) -> Mark | None:
     """What is durable; None where nobody has said so yet. Raises MatchLogDamagedError, MatchLogError."""
     path = folder / MARK
     try:
-        mark = msgspec.json.decode(path.read_bytes(), type=Mark)
+        mark = decode_json(path.read_bytes(), Mark)
     except FileNotFoundError:
         return None
     except msgspec.MsgspecError as error:

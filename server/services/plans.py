@@ -15,6 +15,7 @@ from ostinato.server.http.schemas.patterns import (
     Plan,
     StreamPlan,
 )
+from ostinato.state.typed import convert
 
 _ACTIONS: Final[Mapping[Happens, Action]] = {
     "new": "new",
@@ -104,6 +105,4 @@ def _choices(item: PlanItem) -> list[OldPartials]:
 
 def described(items: Sequence[Mapping[str, object]]) -> list[PlanItem]:
     """Items as the catalog has them."""
-    import msgspec
-
-    return [msgspec.convert(item, PlanItem) for item in items]
+    return [convert(item, PlanItem) for item in items]

@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from ostinato.server import exits
+from ostinato.state.typed import decode_json
 
 Verdict: TypeAlias = Literal["FINISHED", "STOPPED", "CANCELED", "FAILED", "again"]
 
@@ -30,7 +31,7 @@ def summary_in(line: bytes) -> Summary | None:
     if not line.startswith(b'{"ended"'):
         return None
     try:
-        return msgspec.json.decode(line, type=Summary)
+        return decode_json(line, Summary)
     except msgspec.MsgspecError:
         return None
 

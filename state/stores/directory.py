@@ -43,6 +43,7 @@ from ostinato.state.stores.folder import (
     numbered,
 )
 from ostinato.state.stores.process import Owner, next_token
+from ostinato.state.typed import decode_json
 
 LOCK: Final = "LOCK"
 _OWNER: Final = re.compile(r"OWNER(?:-([1-9]\d{0,17}))?")
@@ -350,7 +351,7 @@ class DirectoryStore:
         while tokens := _tokens(self.folder):
             path = self._owner_path(tokens[-1])
             try:
-                return msgspec.json.decode(path.read_bytes(), type=Owner)
+                return decode_json(path.read_bytes(), Owner)
             except FileNotFoundError:
                 continue  # its heir has deleted it
             except OSError as error:

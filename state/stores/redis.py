@@ -34,6 +34,7 @@ from ostinato.state.stores.redis_lease import Lease
 from ostinato.state.stores.redis_link import Command
 from ostinato.state.stores.redis_scripts import SLICE_BYTES, Keys, call, slices_of
 from ostinato.state.stores.redis_session import Session, owner_of
+from ostinato.state.typed import decode_json
 
 _BATCH: Final = 8
 """Slices that go to and fro at once."""
@@ -330,7 +331,7 @@ def _checkpoints(pairs: Sequence[bytes]) -> dict[int, _Known]:
     found = {}
     for number, raw in zip(pairs[::2], pairs[1::2], strict=True):
         try:
-            found[int(number)] = msgspec.json.decode(raw, type=_Known)
+            found[int(number)] = decode_json(raw, _Known)
         except (msgspec.MsgspecError, ValueError):
             # it is there, and reading it says that it is damaged
             found[int(number)] = _Known(False, 0, manifests.BlobRef("damaged", 0, 0))

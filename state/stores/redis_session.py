@@ -15,6 +15,7 @@ from ostinato.state.stores.options import StoreOptions
 from ostinato.state.stores.process import Owner
 from ostinato.state.stores.redis_link import Command, Connection, refused, shown
 from ostinato.state.stores.redis_scripts import Keys
+from ostinato.state.typed import decode_json
 
 _log = logging.getLogger(__name__)
 
@@ -102,6 +103,6 @@ class Session:
 def owner_of(record: bytes, token: int = 0) -> Owner | None:
     """Who a record names; None where nobody can tell."""
     try:
-        return msgspec.structs.replace(msgspec.json.decode(record, type=Owner), token=token)
+        return msgspec.structs.replace(decode_json(record, Owner), token=token)
     except msgspec.MsgspecError:
         return None

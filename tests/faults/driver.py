@@ -95,7 +95,7 @@ class Job:
             stdout: a file descriptor; `stdout` in the folder otherwise.
             elsewhere: a copy of the folder, which this process sees in its place, as if on another machine.
         """
-        own = {NAME_VARIABLE: self.name, "COLUMNS": "200", **(environment or {})}
+        own = {NAME_VARIABLE: self.name, "COLUMNS": "200", "PYTHONFAULTHANDLER": "1", **(environment or {})}
         if fault:
             if fault not in self._faults:
                 self._faults.append(fault)

@@ -208,7 +208,8 @@ class Between:
             self.ended = True
         for running in self.running:
             if running.alive:
-                assert running.stop() in (0, exits.TERMINATED), running.said
+                code = running.stop()
+                assert code in (0, exits.TERMINATED), f"exit code {code}; it said:\n{running.said}"
 
     def close(self) -> None:
         self.feeder.close()

@@ -23,6 +23,7 @@ import msgspec
 from ostinato.state.errors import DamagedError, SnapshotError
 from ostinato.state.operator import OperatorState
 from ostinato.state.records import Records
+from ostinato.state.typed import decode_msgpack
 
 Row: TypeAlias = tuple[bytes, bytes | None]
 """A row of the table; None deletes it."""
@@ -210,6 +211,6 @@ def _joined(parts: Mapping[int, bytes], where: str) -> Journal | None:
     if zlib.crc32(data) != crc:
         raise DamagedError(f"{where}: journal {epoch} is damaged: its checksum does not fit")
     try:
-        return msgspec.msgpack.decode(data, type=Journal)
+        return decode_msgpack(data, Journal)
     except msgspec.DecodeError as error:
         raise DamagedError(f"{where}: journal {epoch} cannot be read: {error}") from error

@@ -13,6 +13,8 @@ import msgspec
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
+from ostinato.state.typed import decode_json
+
 
 def assign(numbers: int, members: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
     """Deal the partition numbers 0 to `numbers` - 1.
@@ -77,6 +79,6 @@ def make_assignor(owned: set[int]) -> type[AbstractPartitionAssignor]:
 
 def _had(member: ConsumerProtocolMemberMetadata) -> list[int]:
     try:
-        return msgspec.json.decode(member.user_data or b"[]", type=list[int])
+        return decode_json(member.user_data or b"[]", list[int])
     except msgspec.MsgspecError:
         return []

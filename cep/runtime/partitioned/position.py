@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from ostinato.state.errors import SnapshotError
+from ostinato.state.typed import decode_json
 
 _VERSION: Final = 1
 
@@ -45,7 +46,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True, rename={"version": "v"
             if not (text or "").startswith("ostinato"):
                 raise ValueError(f"with it is kept {text!r}")
             assert text is not None
-            found = msgspec.json.decode(text.removeprefix("ostinato"), type=Position)
+            found = decode_json(text.removeprefix("ostinato"), Position)
         except (msgspec.MsgspecError, ValueError) as error:
             raise SnapshotError(
                 f"{what}: the offset was not committed by Ostinato ({error}); give the job another --name, whose "

@@ -24,6 +24,7 @@ from ostinato.cep.runtime.partitioned.spec import PartitionedSpec
 from ostinato.cep.runtime.restarts import RestartStrategy
 from ostinato.cep.runtime.statistics import PatternNumbers, Statistics
 from ostinato.cep.runtime.stopping import Stop
+from ostinato.state.typed import decode_json
 
 _LOOK_SECONDS: Final = 0.05
 _STOP_SECONDS: Final = 45.0
@@ -80,7 +81,7 @@ class _Process:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             try:
-                message = msgspec.json.decode(line, type=Message)
+                message = decode_json(line, Message)
             except msgspec.MsgspecError:
                 self._announce(f"worker {self.number}: {line.decode('utf-8', 'replace').rstrip()}")
                 continue

@@ -21,6 +21,7 @@ from ostinato.cep.runtime.stopping import Stop, StopRequested
 from ostinato.cep.runtime.supervised import is_final
 from ostinato.cep.runtime.worker_main import die_with
 from ostinato.state.steps import become_worker
+from ostinato.state.typed import decode_json
 
 _lock = threading.Lock()
 
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> None:
     become_worker(int(number))
     stop = Stop()
     signal.signal(signal.SIGTERM, lambda number, _: stop.request(number))
-    spec = msgspec.json.decode(sys.stdin.buffer.read(), type=PartitionedSpec)
+    spec = decode_json(sys.stdin.buffer.read(), PartitionedSpec)
     try:
         from ostinato.cep.compiling import on_compile
         from ostinato.cep.connectors.kafka.errors import quiet_clients

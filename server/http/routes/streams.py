@@ -22,6 +22,7 @@ from ostinato.server.http.schemas.streams import (
     StreamPage,
 )
 from ostinato.server.http.sockets import Socket
+from ostinato.state.typed import json_decoder
 
 if TYPE_CHECKING:
     from ostinato.server.http.services import EventService, StreamService
@@ -31,7 +32,7 @@ _LONGEST_KEY = 255
 _FRAMES_UNDER_WAY = 64
 """Frames of one WebSocket that wait for the disk at the same time; a client that sends more waits."""
 
-_frames = msgspec.json.Decoder(EventsFrame)
+_frames = json_decoder(EventsFrame)
 
 
 async def streams(request: Request, service: StreamService) -> Reply:
