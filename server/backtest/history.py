@@ -22,10 +22,11 @@ from ostinato.patterns.ast import Connector, Pattern, Stream
 from ostinato.patterns.parser import parse_program
 from ostinato.server.backtest.spec import BacktestSpec, Input
 from ostinato.server.changes.texts import stream_in
+from ostinato.server.ingest.dead_letters import DEAD_LETTERS
 from ostinato.server.journal import Entry, JournalReader, Kind
 from ostinato.server.live.engine import Engine
 from ostinato.server.live.generation import Activation, Generation
-from ostinato.server.live.outlet import DEAD_LETTERS, MatchOutlet, RowLog
+from ostinato.server.live.outlet import MatchOutlet, RowLog
 from ostinato.server.live.program import Checker
 
 _READ_BYTES: Final = 1 << 20

@@ -232,8 +232,8 @@ class Draft:
         """Let another version count, or the same under other values of parameters; decide what becomes of the partial
         matches of the one that did."""
         held = self.find[name, before.live].engine_text
-        shape = self.shape(self, held, self.body.definitions.params)
-        same = shape == self.shape(self, self._engine_text(name, version), self.params)
+        shape = self.shape(self, self._engine_text(name, version), self.params)
+        same = shape == self.shape(self, held, self.body.definitions.params)
         happens: Happens = change or ("same structure" if same else "changed structure")
         within = self._tree_of(held).within_ms
         draining = list(before.draining)
@@ -259,9 +259,8 @@ class Draft:
                 fate = "dropped"
                 self.dropped.append(name)
         if fate != "kept":
-            goes_on = self.shape(self, self._engine_text(name, version), self.params)
             for each in reversed(before.draining):
-                if each.version == version and self.shape(self, each.engine_text, self.params) == goes_on:
+                if each.version == version and self.shape(self, each.engine_text, self.params) == shape:
                     # what it still has is its own again
                     self.renamed[engine_name(name, "draining", each.since)] = name
                     draining.remove(each)
@@ -364,10 +363,7 @@ class Draft:
 
     def pattern(self, name: str) -> PatternDef:
         """Raises NotThereError."""
-        found = self.patterns.get(name)
-        if found is None:
-            raise NotThereError(f"there is no pattern `{name}`; {_known(self.patterns)}")
-        return found
+        return pattern_in(self.patterns, name)
 
     # What comes of it
 
@@ -388,13 +384,12 @@ class Draft:
     def _fit(self, checker: Checker) -> tuple[Body, Runnable]:
         body = self._body()
         try:
-            runnable = checker.check(body.generation)
+            return body, checker.check(body.generation)
         except PatternError:
-            if not self._drop_draining(checker):
+            fits = self._without_draining(checker)
+            if fits is None:
                 raise
-            body = self._body()
-            runnable = checker.check(body.generation)
-        return body, runnable
+            return fits
 
     def _say_what_begins_anew(self, before: Runnable, after: Runnable) -> None:
         """Patterns that read what others emit lose their partial matches where that has other types from now on."""
@@ -433,25 +428,24 @@ class Draft:
                 self.items = [each for each in self.items if (each.kind, each.name) != ("pattern", name)]
                 self._replace(name, pattern, pattern.live, "auto")
 
-    def _drop_draining(self, checker: Checker) -> bool:
-        """An old version may not fit what the change makes of the streams; then it cannot go on. Is that it?"""
-        draining = {name: pattern.draining for name, pattern in self.patterns.items() if pattern.draining}
+    def _without_draining(self, checker: Checker) -> tuple[Body, Runnable] | None:
+        """An old version may not fit what the change makes of the streams; then it cannot go on. None: not that."""
+        draining = [name for name, pattern in self.patterns.items() if pattern.draining]
         if not draining:
-            return False
-        held = dict(self.patterns)
+            return None
+        held, renamed, dropped = self.patterns, self.renamed, self.dropped
         self.patterns = {name: msgspec.structs.replace(each, draining=()) for name, each in held.items()}
+        self.renamed = {name: to for name, to in renamed.items() if name not in draining}
+        self.dropped = [*dropped, *draining]
+        body = self._body()
         try:
-            checker.check(self._body().generation)
+            runnable = checker.check(body.generation)
         except PatternError:
-            self.patterns = held
-            return False
-        for name in draining:
-            self.renamed.pop(name, None)
-            self.dropped.append(name)
-            self.items.append(
-                PlanItem("pattern", name, "drained", detail="its older versions do not fit the streams as they will be")
-            )
-        return True
+            self.patterns, self.renamed, self.dropped = held, renamed, dropped
+            return None
+        said = "its older versions do not fit the streams as they will be"
+        self.items += [PlanItem("pattern", name, "drained", detail=said) for name in draining]
+        return body, runnable
 
     def _body(self) -> Body:
         members: list[Member] = []
@@ -493,6 +487,14 @@ class Draft:
             name not in before or name not in self.params or value_of(before[name]) != value_of(self.params[name])
             for name in params_in(text)
         )
+
+
+def pattern_in(patterns: Mapping[str, PatternDef], name: str) -> PatternDef:
+    """Raises NotThereError."""
+    found = patterns.get(name)
+    if found is None:
+        raise NotThereError(f"there is no pattern `{name}`; {_known(patterns)}")
+    return found
 
 
 def declaration_of(param: ParamDef) -> str:

@@ -18,8 +18,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Final, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -39,9 +39,10 @@ from ostinato.server.catalog.definitions import (
     Version,
 )
 from ostinato.server.changes.model import Author, ChangeResult, Old
-from ostinato.server.changes.planning import Draft, declaration_of
+from ostinato.server.changes.planning import Draft, declaration_of, pattern_in
 from ostinato.server.changes.shapes import structure
 from ostinato.server.changes.texts import Texts, param_in, stream_in, take_apart
+from ostinato.server.changes.versions import LastVersions, Versions
 from ostinato.server.failures import ConflictError, NotThereError, RefusedError, ServiceError
 from ostinato.server.journal import Entry, Journal, JournalBusyError, JournalFullError, JournalReader
 from ostinato.server.journal import Kind as JournalKind
@@ -68,56 +69,6 @@ Check: TypeAlias = Callable[[str | None], None]
 
 def _always(_: str | None) -> None:
     """Whatever it is."""
-
-
-class _Versions(Mapping[tuple[str, int], Version]):
-    """Versions as the catalog has them; they never change, so those that were asked for are kept."""
-
-    def __init__(self, tables: DefinitionTables) -> None:
-        self._tables = tables
-        self._held: dict[tuple[str, int], Version] = {}
-
-    def __getitem__(self, key: tuple[str, int]) -> Version:
-        found = self._held.get(key)
-        if found is None:
-            found = self._tables.version(*key)
-            if found is None:
-                raise KeyError(key)
-            self._held[key] = found
-        return found
-
-    def __contains__(self, key: object) -> bool:
-        try:
-            self[key]  # type: ignore[index]
-        except (KeyError, TypeError):
-            return False
-        return True
-
-    def keep_only(self, wanted: set[tuple[str, int]]) -> None:
-        """Let go of those that do not run any more."""
-        self._held = {key: version for key, version in self._held.items() if key in wanted}
-
-    def __iter__(self) -> Iterator[tuple[str, int]]:
-        return iter(self._held)
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-
-class _LastVersions(Mapping[str, int]):
-    """The number of each pattern's last version."""
-
-    def __init__(self, tables: DefinitionTables) -> None:
-        self._tables = tables
-
-    def __getitem__(self, name: str) -> int:
-        return self._tables.last_version(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
 
 
 class Changes:
@@ -150,7 +101,7 @@ class Changes:
         """A change of which the catalog does not know what became of it, and whether the journal may have it."""
         self._position = tables.last_position()
         """Of the last change."""
-        self._versions = _Versions(tables)
+        self._versions = Versions(tables)
         self._checker = Checker()
         self._settle()
         self.body: Body = tables.current()
@@ -234,17 +185,12 @@ class Changes:
             if shadow and len(texts.patterns) != 1:
                 raise ConflictError("a shadow is one pattern; the text declares another number of them")
             if texts.outputs:
-                stream = texts.outputs[0].stream
                 raise ConflictError(
-                    f"output {stream}: the server's outputs are not part of a file; set it with "
+                    f"output {texts.outputs[0].stream}: the server's outputs are not part of a file; set it with "
                     "`ostinato outputs set`, or PUT /v1/outputs/NAME"
                 )
-            for declared, own in texts.streams.values():
-                problems = list(stream_problems(declared))
-                if problems:
-                    raise PatternError(problems).located(text, filename)
-                self._allows(declared)
-                draft.declare_stream(declared, own)
+            for stream in texts.streams:
+                self._declare(draft, texts, stream, text, filename)
             for param, own in texts.params.values():
                 draft.declare_param(param, own)
             self._check(draft, texts, text, filename)
@@ -255,7 +201,7 @@ class Changes:
                     draft.put_pattern(pattern, old)
 
         what = f"apply {filename}" if not shadow else f"shadow of {filename}"
-        return await self._change(what, plan, author, dry_run=dry_run, check=_of_pattern(only or "", check))
+        return await self._change(what, plan, author, dry_run=dry_run, check=_seen("patterns", only or "", check))
 
     async def put_stream(self, name: str, text: str, author: Author, *, check: Check = _always) -> ChangeResult:
         """Declare one stream. Raises as `apply` does."""
@@ -264,32 +210,25 @@ class Changes:
             texts = take_apart(text, name, ())
             if list(texts.streams) != [name] or texts.patterns or texts.params or texts.outputs:
                 raise ConflictError(f"the text is to declare the stream `{name}` and nothing else")
-            stream, own = texts.streams[name]
-            problems = list(stream_problems(stream))
-            if problems:
-                raise PatternError(problems).located(text, name)
-            self._allows(stream)
-            draft.declare_stream(stream, own)
+            self._declare(draft, texts, name, text, name)
 
-        return await self._change(f"stream {name}", plan, author, check=_of_stream(name, check))
+        return await self._change(f"stream {name}", plan, author, check=_seen("streams", name, check))
 
     async def delete_stream(self, name: str, author: Author, *, check: Check = _always) -> ChangeResult:
         return await self._change(
             f"delete stream {name}",
             lambda draft: draft.delete_stream(name),
             author,
-            check=_of_stream(name, check),
+            check=_seen("streams", name, check),
         )
 
     async def set_param(self, name: str, value: str | None, author: Author, *, check: Check = _always) -> ChangeResult:
         """Set a parameter, None: back to what is declared."""
         said = f"param {name} = {value}" if value is not None else f"param {name} as declared"
 
-        def checked(draft: Draft) -> None:
-            held = draft.params.get(name)
-            check(None if held is None else str(held.revision))
-
-        return await self._change(said, lambda draft: draft.set_param(name, value), author, check=checked)
+        return await self._change(
+            said, lambda draft: draft.set_param(name, value), author, check=_seen("params", name, check)
+        )
 
     async def delete_param(self, name: str, author: Author) -> ChangeResult:
         return await self._change(f"delete param {name}", lambda draft: draft.delete_param(name), author)
@@ -310,7 +249,7 @@ class Changes:
             lambda draft: draft.roll_back(name, version, old),
             author,
             dry_run=dry_run,
-            check=_of_pattern(name, check),
+            check=_seen("patterns", name, check),
         )
 
     async def pause(self, name: str, author: Author, *, check: Check = _always, dry_run: bool = False) -> ChangeResult:
@@ -337,7 +276,11 @@ class Changes:
         self, name: str, what: str, act: Callable[[Draft, str], None], author: Author, check: Check, dry_run: bool
     ) -> ChangeResult:
         return await self._change(
-            f"{what} {name}", lambda draft: act(draft, name), author, dry_run=dry_run, check=_of_pattern(name, check)
+            f"{what} {name}",
+            lambda draft: act(draft, name),
+            author,
+            dry_run=dry_run,
+            check=_seen("patterns", name, check),
         )
 
     async def forget_drained(self) -> ChangeResult | None:
@@ -468,7 +411,7 @@ class Changes:
         return Draft(
             self.body,
             self._versions,
-            _LastVersions(self._tables),
+            LastVersions(self._tables),
             author,
             self._now_ms(),
             self._shape,
@@ -487,6 +430,15 @@ class Changes:
             raise
         except PatternError:
             return ""
+
+    def _declare(self, draft: Draft, texts: Texts, name: str, text: str, filename: str) -> None:
+        """A stream as a text has it. Raises PatternError, and what `allows` raises."""
+        stream, own = texts.streams[name]
+        problems = list(stream_problems(stream))
+        if problems:
+            raise PatternError(problems).located(text, filename)
+        self._allows(stream)
+        draft.declare_stream(stream, own)
 
     def _streams(self, draft: Draft) -> dict[str, ast.Stream]:
         """All streams that a pattern may read, by name: declared ones, and what patterns emit now."""
@@ -557,7 +509,7 @@ class Changes:
 
     def pattern(self, name: str) -> PatternDef:
         """Raises NotThereError."""
-        return self._draft(Author(SYSTEM)).pattern(name)
+        return pattern_in(self.body.definitions.patterns, name)
 
     def version(self, name: str, version: int) -> Version:
         """Raises NotThereError."""
@@ -576,17 +528,11 @@ def _generation(entry: Entry) -> int:
     return decode_json(entry.data, Activation).generation
 
 
-def _of_pattern(name: str, check: Check) -> Callable[[Draft], None]:
+def _seen(kind: Literal["patterns", "streams", "params"], name: str, check: Check) -> Callable[[Draft], None]:
+    """Look at the ETag of one thing that is declared."""
+
     def checked(draft: Draft) -> None:
-        held = draft.patterns.get(name)
-        check(None if held is None else str(held.revision))
-
-    return checked
-
-
-def _of_stream(name: str, check: Check) -> Callable[[Draft], None]:
-    def checked(draft: Draft) -> None:
-        held = draft.streams.get(name)
+        held = getattr(draft, kind).get(name)
         check(None if held is None else str(held.revision))
 
     return checked

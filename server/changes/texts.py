@@ -14,7 +14,7 @@ from ostinato.patterns.printer import print_pattern, print_program
 from ostinato.patterns.rewrite import bind_params, stream_columns
 from ostinato.patterns.types import DataType
 from ostinato.server.failures import RefusedError
-from ostinato.server.ingest.dead_letters import STREAM as DEAD_LETTERS
+from ostinato.server.ingest.dead_letters import DEAD_LETTERS
 
 MOST_DECLARATIONS: Final = 4_000
 """Of one text: more would keep everybody waiting who makes a change meanwhile."""

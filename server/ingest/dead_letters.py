@@ -12,8 +12,8 @@ from ostinato.cep.connectors.base import BadRecord
 from ostinato.server.ingest.gate import Bad
 from ostinato.server.journal import Journal
 
-STREAM: Final = "dead-letters"
-"""What no declared stream can be called."""
+DEAD_LETTERS: Final = "dead-letters"
+"""The stream of what could not be used, in the journal as in the log of matches; no declared one can be called so."""
 _ROOM_SECONDS: Final = 5.0
 _ROW_BYTES: Final = 64 << 10
 """More of an event is not kept."""
@@ -28,12 +28,14 @@ class DeadLetters:
     async def add(self, stream: str, bad: Sequence[Bad], key: bytes | None = None) -> None:
         """Durable when it returns; `key`: what came with it before is not taken again."""
         data = letters(stream, bad)
-        await self._journal.append_async(STREAM, data, len(bad), key=None if key is None else key + b"/dead-letters")
+        await self._journal.append_async(
+            DEAD_LETTERS, data, len(bad), key=None if key is None else key + b"/dead-letters"
+        )
 
     def add_records(self, stream: str, bad: Sequence[BadRecord]) -> None:
         """What a feeder read; for its thread, which waits until it is durable."""
         found = [Bad(record.line, f"{record.source}: {record.reason}", record.raw) for record in bad]
-        self._journal.append(STREAM, letters(stream, found), len(found), wait=_ROOM_SECONDS).result()
+        self._journal.append(DEAD_LETTERS, letters(stream, found), len(found), wait=_ROOM_SECONDS).result()
 
 
 def letters(stream: str, bad: Sequence[Bad]) -> bytes:

@@ -20,10 +20,11 @@ from ostinato.cep.runtime.handover import Handover
 from ostinato.cep.runtime.pipeline import Pipeline
 from ostinato.cep.runtime.recovery import RestorePoint
 from ostinato.cep.runtime.sources import ReadChunk, Tick
+from ostinato.server.ingest.dead_letters import DEAD_LETTERS
 from ostinato.server.journal import Entry, Kind
 from ostinato.server.live.generation import Activation, Generation
 from ostinato.server.live.messages import Activated
-from ostinato.server.live.outlet import DEAD_LETTERS, MatchOutlet, RowLog
+from ostinato.server.live.outlet import MatchOutlet, RowLog
 from ostinato.server.live.program import Checker, Runnable, is_alike
 from ostinato.state.errors import SnapshotError
 from ostinato.state.manifest import SourceState
@@ -118,8 +119,9 @@ class Engine:
         except (KeyError, msgspec.ValidationError) as error:
             raise SnapshotError(f"{point.name} is none of the server's: {error}") from error
         generation = self._find(self.place.generation)
-        left, _ = self._checker.without(generation, self.place.excluded)
-        prepared = self.prepare(left if self.place.excluded else generation)
+        if self.place.excluded:
+            generation, _ = self._checker.without(generation, self.place.excluded)
+        prepared = self.prepare(generation)
         if prepared.pipeline is not None:
             self._add_lanes(prepared.pipeline, 0)
             prepared.pipeline.restore(point, None)

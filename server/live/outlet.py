@@ -6,7 +6,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import numpy as np
@@ -17,6 +17,7 @@ from ostinato.cep.batch import Batch
 from ostinato.cep.connectors.base import BadRecord
 from ostinato.cep.connectors.kafka.rows import values_of
 from ostinato.cep.runtime.plan import LATE
+from ostinato.server.ingest.dead_letters import DEAD_LETTERS
 from ostinato.server.live.generation import Generation
 from ostinato.server.live.program import stream_of
 from ostinato.server.matches import Kind, Rows
@@ -24,9 +25,6 @@ from ostinato.state.typed import json_decoder
 
 if TYPE_CHECKING:
     from ostinato.cep.nfa.output import Maker
-
-DEAD_LETTERS: Final = "dead-letters"
-"""The stream of records that could not be used, in the journal as in the match log."""
 
 
 class _Letter(msgspec.Struct):

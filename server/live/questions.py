@@ -12,15 +12,15 @@ import numpy as np
 from ostinato.cep.batch import MIN_TIME, Batch, concat_batches
 from ostinato.cep.connectors.base import Chunk
 
-_CONTEXT: Final = 200
-"""So many events of a key are looked at, so that those that are shown are judged by what came before them."""
-
 if TYPE_CHECKING:
     from ostinato.cep.nfa.operator import MatchOperator
     from ostinato.cep.nfa.why import RecentEvent
     from ostinato.cep.runtime.pipeline import Pipeline
     from ostinato.patterns.typecheck import CheckedPattern
     from ostinato.server.live.worker import Worker
+
+_CONTEXT: Final = 200
+"""So many events of a key are looked at, so that those that are shown are judged by what came before them."""
 
 
 def answer(worker: Worker, what: str, arguments: Mapping[str, Any]) -> Any:
@@ -32,7 +32,7 @@ def answer(worker: Worker, what: str, arguments: Mapping[str, Any]) -> Any:
 
 
 def _status(worker: Worker, _: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that is counted, see `ostinato.server.live.status`."""
+    """Everything that is counted."""
     engine = worker.engine
     place, pipeline = engine.place, engine.pipeline
     found: dict[str, Any] = {

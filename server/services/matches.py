@@ -15,7 +15,7 @@ from ostinato.server.delivery.hub import Hub
 from ostinato.server.failures import NotReadyError
 from ostinato.server.http.pages import cursor, number_of
 from ostinato.server.http.schemas import matches as schemas
-from ostinato.server.live.outlet import DEAD_LETTERS
+from ostinato.server.ingest.dead_letters import DEAD_LETTERS
 from ostinato.server.matches import Filter, Match, MatchesGoneError, MatchLogError, MatchLogReader
 
 _PAGE_BYTES: Final = 8 << 20
