@@ -33,6 +33,7 @@ from ostinato.cep.runtime.attempt import (
 from ostinato.cep.runtime.chains import Part
 from ostinato.cep.runtime.coordinator import CheckpointError, Front
 from ostinato.cep.runtime.heartbeats import Heartbeats, Pulse
+from ostinato.cep.runtime.inbox import Inbox
 from ostinato.cep.runtime.job import STATISTICS_SECONDS, Observer, Outlet
 from ostinato.cep.runtime.occupation import OUTPUT, SOURCES, HeldMeter, Meter, Occupation, times_of, together
 from ostinato.cep.runtime.packing import describe_chunk, pack_chunk
@@ -149,7 +150,7 @@ class ParallelJob:
         self.statistics.measure = self._measure
         self._sources = Sources(readers, clock)
         self._schemas = frames.schemas_of(plan.streams.values())
-        self._inbox: queue.SimpleQueue[_News] = queue.SimpleQueue()
+        self._inbox: Inbox[_News] = Inbox()
         self._room = threading.Semaphore(WINDOW * workers)
         self._dealer: threading.Thread | None = None
         self._orders: queue.SimpleQueue[tuple[Order, bool, bool]] = queue.SimpleQueue()

@@ -7,7 +7,6 @@ to say goes into an inbox for the thread that computes.
 from __future__ import annotations
 
 import asyncio
-import queue
 import re
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -23,6 +22,7 @@ from aiokafka.protocol.group import HeartbeatRequest
 from ostinato.cep.connectors.kafka.consumer import BulkConsumer
 from ostinato.cep.connectors.kafka.errors import KafkaUnavailableError, NotAMemberError, explain
 from ostinato.cep.connectors.kafka.producers import Offsets, PlainProducer, Producer, TransactionalProducer
+from ostinato.cep.runtime.inbox import Inbox
 from ostinato.cep.runtime.partitioned.assignor import make_assignor
 from ostinato.cep.runtime.partitioned.cluster import Cluster
 from ostinato.cep.runtime.partitioned.setup import Setup
@@ -99,7 +99,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     def __init__(self, setup: Setup, announce: Callable[[str], None], instance: str | None = None) -> None:
         """`instance`: by which the group knows us again when we come back at once; None: by nothing."""
         self._instance = instance
-        self.inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
+        self.inbox: Inbox[News] = Inbox()
         self.loop = EventLoop("kafka")
         self._setup = setup
         self._announce = announce

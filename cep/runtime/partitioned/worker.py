@@ -142,9 +142,9 @@ class Worker:
 
     def _news(self, wait: float) -> Iterator[News]:
         with suppress(queue.Empty):
-            yield self._member.inbox.get(block=wait > 0, timeout=wait or None)
+            yield self._member.inbox.get(wait)
             while True:
-                yield self._member.inbox.get_nowait()
+                yield self._member.inbox.get()
 
     def _assign(self, numbers: frozenset[int]) -> None:
         self._revoking = None

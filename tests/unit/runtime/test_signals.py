@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import signal
 import time
 from pathlib import Path
@@ -93,7 +92,7 @@ def test_a_second_signal_in_the_middle_of_an_entry(
     assert outlet.published == expected
 
 
-class Inbox:
+class Striking:
     """The queue of a job; a signal comes when a message has just been taken from it."""
 
     def __init__(self, inner: Any, stop: Stop, after: int) -> None:
@@ -120,8 +119,8 @@ def test_a_signal_when_a_message_of_a_worker_has_just_come(chunks: list[Chunk], 
     def make(definition: Definition, readers: list[Given], outlet: TwoPhase, attempt: Attempt) -> ParallelJob:
         job = start(definition, readers, outlet, attempt)
         assert isinstance(job, ParallelJob)
-        inner: queue.SimpleQueue[Any] = job._inbox
-        job._inbox = Inbox(inner, stop, 40)  # type: ignore[assignment]
+        inner = job._inbox
+        job._inbox = Striking(inner, stop, 40)  # type: ignore[assignment]
         return job
 
     first = Run(tmp_path, chunks, outlet, options=RARELY, make=make)
