@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ostinato.cep.batch import MIN_TIME
 from ostinato.cep.runtime.occupation import OUTPUT
 from ostinato.server.metrics import (
     Buckets,
@@ -90,7 +91,9 @@ def live_numbers(
     )  # fmt: skip
 
 
-def job_numbers(name: str, status: Mapping[str, Any], restarts: int, uptime_seconds: float | None) -> JobNumbers:
+def job_numbers(
+    name: str, status: Mapping[str, Any], restarts: int, uptime_seconds: float | None, now_ms: int
+) -> JobNumbers:
     """A job of the server, of all its streams and patterns together: their labels are empty.
 
     Args:
@@ -98,11 +101,14 @@ def job_numbers(name: str, status: Mapping[str, Any], restarts: int, uptime_seco
         status: what it answers to ``status``, see `ostinato.server.presence`; empty: it does not run.
         restarts: of its process, besides those that it made itself.
         uptime_seconds: since it was last begun.
+        now_ms: epoch ms.
     """
     if not status:
         return JobNumbers(job=name, restarts=restarts)
-    taken = status.get("checkpoints") or {}
-    last = taken.get("last") or {}
+    # those of jobs between topics are part of their transactions
+    taken: Mapping[str, Any] | None = status.get("checkpoints")
+    last: Mapping[str, Any] = (taken or {}).get("last") or {}
+    partitions: Mapping[str, Any] = status.get("partitions") or {}
     whole = [each for worker in [status["operators"], *status["workers"]] for each in worker.values()]
     return JobNumbers(
         job=name,
@@ -117,17 +123,44 @@ def job_numbers(name: str, status: Mapping[str, Any], restarts: int, uptime_seco
                 busy_seconds=sum(each["busy_seconds"] for each in whole),
                 backpressured_seconds=sum(each["backpressured_seconds"] for each in whole),
             ),
+            *(
+                PartitionNumbers(
+                    partition=partition,
+                    commits=each["commits"],
+                    aborts=each["aborts"],
+                    commit_seconds=each["commit_seconds"],
+                )
+                for partition, each in partitions.items()
+            ),
         ),
-        checkpoints=CheckpointNumbers(
+        splits=tuple(
+            SplitNumbers(
+                stream=stream,
+                partition=partition,
+                watermark_lag_seconds=_behind(each["watermarks"].get(stream), now_ms),
+                consumer_lag=lag,
+            )
+            for partition, each in partitions.items()
+            for stream, lag in each["lag"].items()
+        ),
+        checkpoints=None
+        if taken is None
+        else CheckpointNumbers(
             completed=taken.get("completed", 0),
             failed=taken.get("failed", 0),
             seconds=last.get("seconds"),
             bytes=last.get("bytes_total"),
             at_ms=last.get("taken_at"),
         ),
+        rebalances=status["rebalances"] if partitions else None,
         restarts=restarts + status["restarts"],
         uptime_seconds=uptime_seconds,
     )  # fmt: skip
+
+
+def _behind(watermark: int | None, now_ms: int) -> float | None:
+    """Seconds; None where time has not begun."""
+    return None if watermark is None or watermark <= MIN_TIME else max(0, now_ms - watermark) / 1000
 
 
 def journal_numbers(status: JournalStatus, seen: int) -> JournalNumbers:

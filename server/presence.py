@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import threading
@@ -124,6 +125,8 @@ def describe(status: JobStatus, rate: float) -> dict[str, Any]:
         "bad": numbers.bad,
         "partial_matches": sum(each.partial_matches for each in numbers.patterns.values()),
         "checkpoints": checkpoint_numbers(status.checkpoints),
+        "partitions": {name: dataclasses.asdict(each) for name, each in numbers.partitions.items()},
+        "rebalances": numbers.rebalances,
         "restarts": status.restarts,
         "failure": status.failure,
         "time": fractions(sum(map(whole_process, processes), OperatorTimes(0.0, 0.0, 0.0))),

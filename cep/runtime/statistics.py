@@ -32,11 +32,38 @@ class PatternNumbers:
 
 
 @dataclass(slots=True)
+class PartitionNumbers:
+    """Of one partition of a job between topics.
+
+    Attributes:
+        commits, aborts: transactions that were committed, and that were begun and given up.
+        commit_seconds: what commits took, from the cut to the broker's answer.
+        lag: stream -> records that are still to be read, as far as that is known.
+        watermarks: stream -> event time, epoch ms.
+    """
+
+    commits: int = 0
+    aborts: int = 0
+    commit_seconds: float = 0.0
+    lag: dict[str, int] = field(default_factory=dict)
+    watermarks: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: PartitionNumbers) -> None:
+        """Count what another worker has done for the same partition, and where it stands if that one has it."""
+        self.commits += other.commits
+        self.aborts += other.aborts
+        self.commit_seconds += other.commit_seconds
+        self.lag.update(other.lag)
+        self.watermarks.update(other.watermarks)
+
+
+@dataclass(slots=True)
 class Statistics:
     """Of a job: `events` were read and understood, `late` of them came too late; `bad` could not be used.
 
     `resumed` of the events were read before the checkpoint that the job went on from, not in these `seconds`.
-    `measure` says what the time has gone into by now; any thread may ask.
+    `measure` says what the time has gone into by now; any thread may ask. `partitions` and `rebalances` of the consumer
+    group are those of a job between topics.
     """
 
     events: int = 0
@@ -49,6 +76,8 @@ class Statistics:
     written: dict[str, int] = field(default_factory=dict)
     patterns: dict[str, PatternNumbers] = field(default_factory=dict)
     resumed: int = 0
+    partitions: dict[str, PartitionNumbers] = field(default_factory=dict)
+    rebalances: int = 0
     measure: Callable[[], Occupation] = field(default=unknown, repr=False, compare=False)
 
     @property
@@ -61,6 +90,14 @@ class Statistics:
         self.bad += len(admitted.bad)
         self.late += 0 if admitted.late is None else len(admitted.late)
         self.bytes += chunk.size
+
+    def set_partitions(self, workers: Iterable[Mapping[str, PartitionNumbers]]) -> None:
+        """Take the partitions' numbers over from every worker, those that have them now last."""
+        partitions: dict[str, PartitionNumbers] = {}
+        for worker in workers:
+            for name, numbers in worker.items():
+                partitions.setdefault(name, PartitionNumbers()).add(numbers)
+        self.partitions = partitions
 
     def set_patterns(self, workers: Iterable[Mapping[str, PatternStats | PatternNumbers]]) -> None:
         """Take the patterns' numbers over from every worker."""

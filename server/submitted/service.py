@@ -115,7 +115,7 @@ class Jobs:
         for running in self._running.values():
             job = running.job
             uptime = None if job.started_ms is None else max(0, now_ms - job.started_ms) / 1000
-            found.append(job_numbers(job.name, running.status, job.restarts, uptime))
+            found.append(job_numbers(job.name, running.status, job.restarts, uptime, now_ms))
         return tuple(found)
 
     # The API's side

@@ -20,7 +20,9 @@ from ostinato.server.config import FilesSection, ModulesSection, ServerConfig, S
 from ostinato.server.failures import ConflictError, NotAllowedError, NotReadyError, NotThereError, RefusedError
 from ostinato.server.http.caller import Caller
 from ostinato.server.http.schemas.jobs import JobInfo, JobRequest, JobsQuery, SavepointRequest, StopRequest
+from ostinato.server.metrics import Metrics, Snapshot
 from ostinato.server.submitted.service import Jobs
+from tests.kafka_clients import Kafka
 
 pytestmark = pytest.mark.anyio
 
@@ -193,6 +195,39 @@ async def test_a_job_goes_on_with_the_next_server(rig: Rig) -> None:
         resumed = await jobs.create(again, CALLER)
         done = await until(jobs, resumed.id, lambda info: info.state == "FINISHED")
         assert sorted(values(Path(done.folder) / "output" / "rises.jsonl")) == list(range(200, 251))
+
+
+async def test_a_job_between_topics_counts_its_transactions(rig: Rig, kafka: Kafka) -> None:
+    source = await asyncio.to_thread(kafka.create_topic, kafka.unique("events"), 2)
+    target = await asyncio.to_thread(kafka.create_topic, kafka.unique("rises"), 1)
+    given = f"bootstrap_servers = '{kafka.servers}', metadata_max_age_ms = 1000"
+    text = (
+        PROGRAM.replace("from file '{path}'{options}", f"from kafka '{source}' ({given})")
+        + f"output rises to kafka '{target}' ({given})"
+    )
+    events = [{"k": f"k{n % 7}", "ts": 1000 * n + step, "v": 1 - step} for n in range(50) for step in (0, 1)]
+    records = [(event["k"], json.dumps(event), None) for event in events]
+    await asyncio.to_thread(kafka.produce, source, records)
+    async with rig.server() as jobs:
+        job = await jobs.create(JobRequest(name="between", text=text, parallelism=2), CALLER)
+        await until(jobs, job.id, lambda info: info.events == 100, 60.0)
+
+        def samples() -> dict[str, float]:
+            rendered = Metrics().render(Snapshot(now_ms=0, uptime_seconds=1, release="1", jobs=jobs.numbers()))[0]
+            lines = [line.rpartition(" ") for line in rendered.decode().splitlines() if 'job="between"' in line]
+            return {name.replace('job="between",', ""): float(value) for name, _, value in lines}
+
+        await until(jobs, job.id, lambda _: samples().get('ostinato_transaction_commits_total{partition="1"}', 0) > 0)
+        found = samples()
+        assert found['ostinato_transaction_commits_total{partition="0"}'] > 0
+        assert found['ostinato_transaction_commit_seconds_total{partition="0"}'] > 0
+        assert found['ostinato_transaction_aborts_total{partition="0"}'] == 0
+        assert found['ostinato_consumer_lag{partition="0",stream="events"}'] == 0
+        behind = found['ostinato_watermark_lag_seconds{partition="1",stream="events"}']
+        assert behind == pytest.approx(time.time() - 49, abs=60), "the events are of 1970"
+        assert found['ostinato_rebalances_total{job="between"}'] >= 2, "two workers have joined"
+        assert not any(name.startswith("ostinato_checkpoint") for name in found), "they are part of the transactions"
+        await jobs.cancel(job.id, CALLER)
 
 
 async def test_jobs_beyond_the_workers_wait(rig: Rig) -> None:

@@ -56,6 +56,10 @@ class ProducerSettings:
 class Producer(Protocol):
     """Belongs to an event loop. Raises ConnectorError; after that it must be discarded."""
 
+    @property
+    def is_open(self) -> bool:
+        """Has a transaction been begun that is not committed? For any thread."""
+
     async def start(self) -> None: ...
 
     async def send(self, records: Sequence[OutRecord]) -> None:
@@ -204,7 +208,7 @@ class TransactionalProducer(_Sending):
         """`group`: the consumer group whose offsets are committed."""
         super().__init__(settings, f"transactions of {transactional_id}", transactional_id)
         self._group = group
-        self._is_open = False
+        self.is_open = False
         self.tainted: str | None = None
         """Why nobody knows what the broker has done; None: it is known."""
 
@@ -228,12 +232,12 @@ class TransactionalProducer(_Sending):
                 await producer.commit_transaction()
             except BaseException as error:
                 raise self._lost(error) from error
-            self._is_open = False
+            self.is_open = False
 
     async def _begin(self) -> None:
-        if not self._is_open:
+        if not self.is_open:
             await self._producer.begin_transaction()
-            self._is_open = True
+            self.is_open = True
 
     def _watch(self) -> None:
         """Let no request be sent a second time of which nobody knows what became the first time."""
@@ -271,6 +275,7 @@ class PlainProducer(_Sending):
     ) -> None:
         """`commit_offsets`: in the name of the member of the group."""
         super().__init__(settings, place, None)
+        self.is_open = False
         self._commit_offsets = commit_offsets
 
     async def commit(self, offsets: Offsets) -> None:

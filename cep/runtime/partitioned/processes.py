@@ -22,7 +22,7 @@ import msgspec
 from ostinato.cep.connectors.base import ConnectorError
 from ostinato.cep.runtime.partitioned.spec import PartitionedSpec
 from ostinato.cep.runtime.restarts import RestartStrategy
-from ostinato.cep.runtime.statistics import PatternNumbers, Statistics
+from ostinato.cep.runtime.statistics import PartitionNumbers, PatternNumbers, Statistics
 from ostinato.cep.runtime.stopping import Stop
 from ostinato.state.typed import decode_json
 
@@ -51,7 +51,14 @@ def numbers_of(statistics: Statistics) -> dict[str, Any]:
     """A worker's numbers as plain values."""
     patterns = {name: msgspec.to_builtins(numbers) for name, numbers in statistics.patterns.items()}
     own = {name: getattr(statistics, name) for name in ("events", "bad", "late", "bytes", "seconds")}
-    return {**own, "patterns": patterns, "written": dict(statistics.written)}
+    partitions = {name: msgspec.to_builtins(numbers) for name, numbers in statistics.partitions.items()}
+    return {
+        **own,
+        "patterns": patterns,
+        "written": dict(statistics.written),
+        "partitions": partitions,
+        "rebalances": statistics.rebalances,
+    }
 
 
 class _Process:
@@ -170,7 +177,11 @@ class Processes:
         del self._running[worker.number]
         said = worker.obituary()
         worker.close()
-        self._gone.append(worker.numbers)
+        # where a partition stands is known to whoever has it next
+        partitions = {
+            name: {**own, "lag": {}, "watermarks": {}} for name, own in worker.numbers.get("partitions", {}).items()
+        }
+        self._gone.append({**worker.numbers, "partitions": partitions})
         now = time.monotonic()
         delay = self._strategies[worker.number].next_delay_ms(round(now * 1000), round((now - worker.began) * 1000))
         if delay is None or (worker.failed is not None and worker.failed.final):
@@ -193,11 +204,14 @@ class Processes:
     def _count(self, seconds: float) -> None:
         total = self.statistics
         parts = [*self._gone, *(each.numbers for each in self._running.values())]
-        for name in ("events", "bad", "late", "bytes"):
+        for name in ("events", "bad", "late", "bytes", "rebalances"):
             setattr(total, name, sum(part.get(name, 0) for part in parts))
         total.seconds = seconds
         total.set_patterns(
             [{name: PatternNumbers(**own) for name, own in part.get("patterns", {}).items()} for part in parts]
+        )
+        total.set_partitions(
+            [{name: PartitionNumbers(**own) for name, own in part.get("partitions", {}).items()} for part in parts]
         )
         written: dict[str, int] = {}
         for part in parts:

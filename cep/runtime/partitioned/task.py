@@ -21,6 +21,7 @@ from ostinato.cep.runtime.partitioned.snapshots import Cut, Written
 from ostinato.cep.runtime.partitioned.takeover import Committed, Loaded, load
 from ostinato.cep.runtime.pipeline import Pipeline
 from ostinato.cep.runtime.sources import ReadChunk, Tick, wall_clock
+from ostinato.cep.runtime.statistics import PartitionNumbers
 from ostinato.state.errors import DurabilityError, FencedError, SnapshotError, StateError, StoreError
 from ostinato.state.eventloop import EventLoop
 from ostinato.state.manifest import SourceState
@@ -29,6 +30,7 @@ from ostinato.state.steps import reached
 if TYPE_CHECKING:
     from ostinato.cep.connectors.kafka.records import RecordBlock
     from ostinato.cep.runtime.partitioned.cluster import Cluster
+    from ostinato.patterns.ast import Stream
 
 _TICK_SECONDS: Final = 0.1
 _RETRY_SECONDS: Final = (0.2, 10.0)
@@ -87,6 +89,8 @@ class Task:
         self.failures = 0
         """How often it had to be taken over anew."""
         self.commits = 0
+        self.numbers = PartitionNumbers()
+        """Of what was committed, or not; where it stands is asked for."""
         self.queued_bytes = 0
         self.epoch = 0
         self.progressed = time.monotonic()
@@ -109,6 +113,12 @@ class Task:
         self._is_dirty = False
         self._was_idle = False
         self._waits_for_store = 0
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """Those that it reads."""
+        streams = self._setup.streams
+        return tuple(streams[each.source] for each in self._setup.rekeyed) if self.routing else streams
 
     # What the group says
 
@@ -363,16 +373,13 @@ class Task:
         pipeline = loaded.pipeline
         state = pipeline.snapshot(self.commits, whole)
         pipeline.count_patterns()
-        streams = self._setup.streams
-        if self.routing:
-            streams = tuple(streams[each.source] for each in self._setup.rekeyed)
         sources = [
             SourceState(
                 stream.name,
                 {split: {"topic": topic, "offset": loaded.next[topic]} for topic, split in splits.items()},
                 held,
             )
-            for stream, splits, held in zip(streams, loaded.splits, pipeline.times(), strict=True)
+            for stream, splits, held in zip(self.streams, loaded.splits, pipeline.times(), strict=True)
         ]
         counters = counters_of(pipeline.statistics)
         cut = Cut(state, whole, sources, dict(loaded.outbox.rows), counters, wall_clock(), loaded.origins)
@@ -400,6 +407,9 @@ class Task:
         if error is None:
             written = committing.result()
             self.commits += 1
+            if self._setup.is_exact:
+                self.numbers.commits += 1
+                self.numbers.commit_seconds += time.monotonic() - self._cut_at
             self._pause = _RETRY_SECONDS[0]
             self.progressed = time.monotonic()
             if self._waits_for_store:
@@ -456,6 +466,13 @@ class Task:
         """The smallest of its sources', ms; None where it has no state."""
         return None if self.loaded is None else self._watermark(self.loaded)
 
+    def watermarks(self) -> dict[str, int]:
+        """Of each stream; nothing where it has no state, or only brings records to where they belong."""
+        if self.loaded is None or self.routing:
+            return {}
+        intakes = self.loaded.pipeline.intakes
+        return {stream.name: intake.time.watermark for stream, intake in zip(self._setup.streams, intakes, strict=True)}
+
     def lift(self, watermark: int, ends: Mapping[tuple[str, int], int]) -> None:
         """All that is not idle has come so far: so has an idle partition that has read to its `ends`."""
         if self.phase != Phase.RUNNING or self.loaded is None or self._queue or self._is_muted or not self.is_idle:
@@ -500,6 +517,8 @@ class Task:
     def _drop(self) -> None:
         """Forget the state in memory; what is committed is what there is."""
         self.epoch += 1
+        if self._producer is not None and self._producer.is_open:
+            self.numbers.aborts += 1
         producer, self._producer = self._producer, None
         loaded, self.loaded = self.loaded, None
         if loaded is not None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from aiokafka import TopicPartition
@@ -15,7 +16,7 @@ from ostinato.cep.connectors.kafka.errors import KafkaUnavailableError
 from ostinato.cep.runtime.partitioned.member import Assigned, Failed, Fetched, Gone, Member, News, Revoked
 from ostinato.cep.runtime.partitioned.setup import Setup
 from ostinato.cep.runtime.partitioned.task import Phase, Task
-from ostinato.cep.runtime.statistics import Statistics
+from ostinato.cep.runtime.statistics import PartitionNumbers, Statistics
 from ostinato.cep.runtime.stopping import Stop
 
 _NAP_SECONDS: Final = 0.02
@@ -37,6 +38,11 @@ class TaskId(NamedTuple):
 
     number: int
     routing: bool = False
+
+    @property
+    def label(self) -> str:
+        """In metrics."""
+        return f"route {self.number}" if self.routing else str(self.number)
 
 
 class Worker:
@@ -75,6 +81,7 @@ class Worker:
         self._measuring: Future[None] | None = None
         self._asking: Future[tuple[int, dict[TopicPartition, int]] | None] | None = None
         self._gone = Statistics()
+        """What partitions have done here that were taken away since."""
 
     def run(self, stop: Stop) -> None:
         """Raises ConnectorError, StateError, MatchError and what user code raises."""
@@ -128,6 +135,7 @@ class Worker:
                     if (task := self.tasks.get(self._task_of(number, topic))) is not None:
                         task.take(topic, block, epoch)
                 case Assigned(numbers):
+                    self.statistics.rebalances += 1
                     self._assign(numbers)
                 case Revoked(done):
                     for task in self.tasks.values():
@@ -156,7 +164,7 @@ class Worker:
         }
         for place in sorted(self.tasks.keys() - wanted):
             task = self.tasks.pop(place)
-            self._keep_counts(task)
+            self._keep_counts(place, task)
             task.close()
         for place in sorted(wanted):
             before = self.tasks.get(place)
@@ -248,7 +256,8 @@ class Worker:
 
     def _count(self, seconds: float) -> None:
         total = self.statistics
-        loaded = [task.loaded for task in self.tasks.values() if task.loaded is not None]
+        tasks = sorted(self.tasks.items())
+        loaded = [task.loaded for _, task in tasks if task.loaded is not None]
         parts = [self._gone, *(each.pipeline.statistics for each in loaded)]
         total.events = sum(part.events - part.resumed for part in parts)
         total.bad = sum(part.bad for part in parts)
@@ -263,9 +272,20 @@ class Worker:
             for name, rows in each.outbox.written.items():
                 written[name] = written.get(name, 0) + rows
         total.written = written
+        total.set_partitions([self._gone.partitions, {place.label: self._stands(place, task) for place, task in tasks}])
 
-    def _keep_counts(self, task: Task) -> None:
+    def _stands(self, place: TaskId, task: Task) -> PartitionNumbers:
+        """What a partition has done here, and where it is."""
+        found = replace(task.numbers, lag={}, watermarks=task.watermarks())
+        if task.loaded is not None:
+            for stream, splits in zip(task.streams, task.loaded.splits, strict=True):
+                own = {topic: offset for topic, offset in task.loaded.next.items() if topic in splits}
+                found.lag[stream.name] = self._member.lag(place.number, own)
+        return found
+
+    def _keep_counts(self, place: TaskId, task: Task) -> None:
         """What a partition has done here stays counted when it goes."""
+        self._gone.partitions.setdefault(place.label, PartitionNumbers()).add(task.numbers)
         if task.loaded is not None:
             own, kept = task.loaded.pipeline.statistics, self._gone
             kept.events += own.events - own.resumed

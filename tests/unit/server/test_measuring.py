@@ -66,14 +66,14 @@ def test_a_job_of_the_server() -> None:
         "operators": {"<sources>": {**times, "backpressured_seconds": 0.5}},
         "workers": [{"logins": {**times, "backpressured_seconds": 0.25}}],
     }  # fmt: skip
-    job = job_numbers("nightly", answered, 2, 60.0)
+    job = job_numbers("nightly", answered, 2, 60.0, 10_000)
     assert (job.job, job.restarts, job.uptime_seconds) == ("nightly", 3, 60.0)
     assert (job.partitions[0].busy_seconds, job.partitions[0].backpressured_seconds) == (3.0, 0.75)
     assert job.checkpoints is not None
     assert (job.checkpoints.completed, job.checkpoints.bytes, job.checkpoints.at_ms) == (5, 77, 9_000)
     text = Metrics().render(Snapshot(now_ms=10_000, uptime_seconds=1, release="1", jobs=(job,)))[0].decode()
     assert 'ostinato_matches_total{job="nightly",pattern="",version="0"} 3.0' in text
-    assert job_numbers("new", {}, 0, None).restarts == 0
+    assert job_numbers("new", {}, 0, None, 10_000).restarts == 0
 
 
 def test_all_of_it_is_rendered(tmp_path: Path) -> None:
