@@ -109,7 +109,7 @@ def job_numbers(
     taken: Mapping[str, Any] | None = status.get("checkpoints")
     last: Mapping[str, Any] = (taken or {}).get("last") or {}
     partitions: Mapping[str, Any] = status.get("partitions") or {}
-    whole = [each for worker in [status["operators"], *status["workers"]] for each in worker.values()]
+    time = status["time"]
     return JobNumbers(
         job=name,
         patterns=(
@@ -120,8 +120,9 @@ def job_numbers(
         ),
         partitions=(
             PartitionNumbers(
-                busy_seconds=sum(each["busy_seconds"] for each in whole),
-                backpressured_seconds=sum(each["backpressured_seconds"] for each in whole),
+                busy_seconds=time["busy_seconds"],
+                idle_seconds=time["idle_seconds"],
+                backpressured_seconds=time["backpressured_seconds"],
             ),
             *(
                 PartitionNumbers(

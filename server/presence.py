@@ -129,7 +129,7 @@ def describe(status: JobStatus, rate: float) -> dict[str, Any]:
         "rebalances": numbers.rebalances,
         "restarts": status.restarts,
         "failure": status.failure,
-        "time": fractions(sum(map(whole_process, processes), OperatorTimes(0.0, 0.0, 0.0))),
+        "time": time_values(sum(map(whole_process, processes), OperatorTimes(0.0, 0.0, 0.0))),
         "operators": operator_values(occupation.operators),
         "workers": [operator_values(worker) for worker in occupation.workers],
     }
@@ -167,18 +167,18 @@ def whole_process(operators: Mapping[str, OperatorTimes]) -> OperatorTimes:
 
 
 def operator_values(operators: Mapping[str, OperatorTimes]) -> dict[str, dict[str, float]]:
-    """What the time of each operator goes into: parts of 1, and seconds."""
-    return {
-        name: fractions(times)
-        | {
-            "busy_seconds": round(times.busy, 3),
-            "idle_seconds": round(times.idle, 3),
-            "backpressured_seconds": round(times.backpressured, 3),
-        }
-        for name, times in operators.items()
-    }
+    """What the time of each operator goes into."""
+    return {name: time_values(times) for name, times in operators.items()}
 
 
-def fractions(times: OperatorTimes) -> dict[str, float]:
+def time_values(times: OperatorTimes) -> dict[str, float]:
+    """Parts of 1, and seconds."""
     busy, idle, backpressured = times.fractions()
-    return {"busy": round(busy, 4), "idle": round(idle, 4), "backpressured": round(backpressured, 4)}
+    return {
+        "busy": round(busy, 4),
+        "idle": round(idle, 4),
+        "backpressured": round(backpressured, 4),
+        "busy_seconds": round(times.busy, 3),
+        "idle_seconds": round(times.idle, 3),
+        "backpressured_seconds": round(times.backpressured, 3),
+    }

@@ -24,6 +24,8 @@ SOURCES = "<sources>"
 """No stream has such a name."""
 OUTPUT = "<output>"
 EXCHANGE = "<exchange>"
+PARTITIONS = "<partitions>"
+"""All of a worker between topics, whose partitions take turns."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,15 +217,24 @@ async def test_a_job_between_topics_counts_its_transactions(rig: Rig, kafka: Kaf
             lines = [line.rpartition(" ") for line in rendered.decode().splitlines() if 'job="between"' in line]
             return {name.replace('job="between",', ""): float(value) for name, _, value in lines}
 
-        await until(jobs, job.id, lambda _: samples().get('ostinato_transaction_commits_total{partition="1"}', 0) > 0)
+        await until(
+            jobs,
+            job.id,
+            lambda _: (
+                samples().get('ostinato_transaction_commits_total{partition="1"}', 0) > 0
+                and samples()['ostinato_rebalances_total{job="between"}'] >= 2  # two workers have joined
+            ),
+            60.0,
+        )
         found = samples()
         assert found['ostinato_transaction_commits_total{partition="0"}'] > 0
         assert found['ostinato_transaction_commit_seconds_total{partition="0"}'] > 0
+        assert found['ostinato_idle_seconds_total{partition=""}'] > 0
+        assert found['ostinato_busy_seconds_total{partition=""}'] > 0
         assert found['ostinato_transaction_aborts_total{partition="0"}'] == 0
         assert found['ostinato_consumer_lag{partition="0",stream="events"}'] == 0
         behind = found['ostinato_watermark_lag_seconds{partition="1",stream="events"}']
         assert behind == pytest.approx(time.time() - 49, abs=60), "the events are of 1970"
-        assert found['ostinato_rebalances_total{job="between"}'] >= 2, "two workers have joined"
         assert not any(name.startswith("ostinato_checkpoint") for name in found), "they are part of the transactions"
         await jobs.cancel(job.id, CALLER)
 

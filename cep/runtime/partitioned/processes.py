@@ -20,6 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from ostinato.cep.connectors.base import ConnectorError
+from ostinato.cep.runtime.occupation import Occupation, OperatorTimes, together
 from ostinato.cep.runtime.partitioned.spec import PartitionedSpec
 from ostinato.cep.runtime.restarts import RestartStrategy
 from ostinato.cep.runtime.statistics import PartitionNumbers, PatternNumbers, Statistics
@@ -58,6 +59,7 @@ def numbers_of(statistics: Statistics) -> dict[str, Any]:
         "written": dict(statistics.written),
         "partitions": partitions,
         "rebalances": statistics.rebalances,
+        "times": {name: msgspec.to_builtins(times) for name, times in statistics.measure().operators.items()},
     }
 
 
@@ -141,6 +143,7 @@ class Processes:
         self._running: dict[int, _Process] = {}
         self._due: dict[int, float] = dict.fromkeys(range(count), 0.0)
         self._gone: list[Mapping[str, Any]] = []
+        self.statistics.measure = self._measure
 
     @property
     def processes(self) -> tuple[int, ...]:
@@ -200,6 +203,14 @@ class Processes:
                 worker.process.wait(max(0.0, until - time.monotonic()))
             except subprocess.TimeoutExpired:
                 self._announce(f"worker {worker.number} has not ended within {_STOP_SECONDS:g} s and is killed")
+
+    def _measure(self) -> Occupation:
+        """What the time of the workers that live went into, as of when they last said so; any thread may ask."""
+        workers = [
+            {name: OperatorTimes(**own) for name, own in each.numbers.get("times", {}).items()}
+            for _, each in sorted(self._running.copy().items())
+        ]
+        return Occupation(together(workers), workers)
 
     def _count(self, seconds: float) -> None:
         total = self.statistics

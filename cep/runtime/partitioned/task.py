@@ -212,10 +212,10 @@ class Task:
         """Is there a block that may go through now?"""
         if self.phase != Phase.RUNNING or not self._queue or self.loaded is None:
             return False
-        return not self._is_choked and self._next_block() is not None
+        return not self.is_choked and self._next_block() is not None
 
     @property
-    def _is_choked(self) -> bool:
+    def is_choked(self) -> bool:
         """Does so much wait for a commit that more should not be made?"""
         return self.loaded is not None and self._waiting_records() > _OUTPUT_RECORDS
 

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from aiokafka import TopicPartition
 
 from ostinato.cep.connectors.kafka.errors import KafkaUnavailableError
+from ostinato.cep.runtime.occupation import PARTITIONS, Meter, Occupation, OperatorTimes
 from ostinato.cep.runtime.partitioned.member import Assigned, Failed, Fetched, Gone, Member, News, Revoked
 from ostinato.cep.runtime.partitioned.setup import Setup
 from ostinato.cep.runtime.partitioned.task import Phase, Task
@@ -80,6 +81,10 @@ class Worker:
         self._stuck: dict[TaskId, int] = {}
         self._measuring: Future[None] | None = None
         self._asking: Future[tuple[int, dict[TopicPartition, int]] | None] | None = None
+        self._began = time.monotonic()
+        self._idle = Meter()
+        self._held = Meter()
+        self.statistics.measure = self._measure
         self._gone = Statistics()
         """What partitions have done here that were taken away since."""
 
@@ -150,7 +155,10 @@ class Worker:
 
     def _news(self, wait: float) -> Iterator[News]:
         with suppress(queue.Empty):
-            yield self._member.inbox.get(wait)
+            held = any(task.is_choked for task in self.tasks.values())
+            with (self._held if held else self._idle).running():
+                first = self._member.inbox.get(wait)
+            yield first
             while True:
                 yield self._member.inbox.get()
 
@@ -273,6 +281,13 @@ class Worker:
                 written[name] = written.get(name, 0) + rows
         total.written = written
         total.set_partitions([self._gone.partitions, {place.label: self._stands(place, task) for place, task in tasks}])
+
+    def _measure(self) -> Occupation:
+        """What the time went into; any thread may ask."""
+        seconds = time.monotonic() - self._began
+        held = min(self._held.seconds, seconds)
+        idle = min(self._idle.seconds, seconds - held)
+        return Occupation({PARTITIONS: OperatorTimes(seconds - held - idle, idle, held)})
 
     def _stands(self, place: TaskId, task: Task) -> PartitionNumbers:
         """What a partition has done here, and where it is."""

@@ -59,12 +59,10 @@ def test_the_live_worker() -> None:
 
 
 def test_a_job_of_the_server() -> None:
-    times = {"busy": 0.5, "idle": 0.4, "backpressured": 0.1, "busy_seconds": 1.5, "idle_seconds": 1.2}
     answered = {
         "events": 10, "matches": 3, "late": 1, "bad": 2, "partial_matches": 4, "restarts": 1,
         "checkpoints": {"completed": 5, "failed": 1, "last": {"taken_at": 9_000, "seconds": 0.2, "bytes_total": 77}},
-        "operators": {"<sources>": {**times, "backpressured_seconds": 0.5}},
-        "workers": [{"logins": {**times, "backpressured_seconds": 0.25}}],
+        "time": {"busy_seconds": 3.0, "idle_seconds": 1.5, "backpressured_seconds": 0.75},
     }  # fmt: skip
     job = job_numbers("nightly", answered, 2, 60.0, 10_000)
     assert (job.job, job.restarts, job.uptime_seconds) == ("nightly", 3, 60.0)

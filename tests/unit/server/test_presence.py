@@ -33,7 +33,14 @@ def test_operators_of_a_process_take_turns() -> None:
 def test_describe() -> None:
     said = describe(status(), 12.6)
     assert (said["state"], said["events"], said["events_per_second"]) == ("RUNNING", 1000, 13)
-    assert said["time"] == {"busy": 0.5, "idle": 0.2, "backpressured": 0.3}
+    assert said["time"] == {
+        "busy": 0.5,
+        "idle": 0.2,
+        "backpressured": 0.3,
+        "busy_seconds": 5.0,
+        "idle_seconds": 2.0,
+        "backpressured_seconds": 3.0,
+    }
     assert said["operators"]["logins"]["busy_seconds"] == 4.0
     assert said["checkpoints"]["last"]["id"] == 7
     assert said["checkpoints"]["age_seconds"] == 4.0
