@@ -105,13 +105,18 @@ class Tokens:
         nothing about tokens that exist.
         """
         token = self._by_digest.get(digest_of(text))
-        if token is None:
+        if token is None or self._has_expired(token):
             return None
-        now = self._now_ms()
-        if token.expires_ms is not None and token.expires_ms <= now:
-            return None
-        self._used[token.name] = now
+        self._used[token.name] = self._now_ms()
         return token
+
+    def is_valid(self, digest: bytes) -> bool:
+        """Is the token of a digest still there, and has it not expired?"""
+        token = self._by_digest.get(digest)
+        return token is not None and not self._has_expired(token)
+
+    def _has_expired(self, token: Token) -> bool:
+        return token.expires_ms is not None and token.expires_ms <= self._now_ms()
 
     def create(self, name: str, role: Role, created_by: str, expires_ms: int | None = None) -> tuple[Token, str]:
         """Make a token; its text is given this once.

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ostinato.cep.connectors.kafka.options import Connection
 
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+SECRET: Final = "secret:"  # noqa: S105 - none itself
+"""Stands before the name of a secret where its value is meant."""
 _OWN_HEADERS: Final = frozenset(
     ("host", "content-length", "content-type", "transfer-encoding", "connection", "idempotency-key",
      "ostinato-signature", "user-agent", "accept-encoding", "expect", "upgrade", "te", "trailer")
@@ -176,9 +178,9 @@ def file_of(name: str, settings: FileOutput, context: OutputContext) -> Path:
 
 def header_value(name: str, value: str, context: OutputContext) -> str:
     """The value itself, where a secret is named. Raises OutputError."""
-    if not value.startswith("secret:"):
+    if not value.startswith(SECRET):
         return value
-    return secret_of(name, value.removeprefix("secret:"), context)
+    return secret_of(name, value.removeprefix(SECRET), context)
 
 
 def secret_of(name: str, secret: str, context: OutputContext) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -232,17 +232,36 @@ class Api:
             pump = asyncio.ensure_future(_pump(frames, send, seconds))
             self._pumps.add(pump)
             gone = asyncio.ensure_future(request.until_gone())
+            invalid = asyncio.ensure_future(self.authenticator.until_invalid(request.caller))
+            tasks = (pump, gone, invalid)
             try:
-                await asyncio.wait((pump, gone), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                if invalid.done() and not pump.done():
+                    pump.cancel()
+                    await asyncio.wait((pump,))
                 if pump.done() and _ended_well(pump):
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
                 elif pump.done():
                     _abort(request)
             finally:
                 self._pumps.discard(pump)
-                for task in (pump, gone):
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(pump, gone, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _while_valid(self, request: Request, work: Awaitable[None]) -> None:
+        """Do it for as long as the token of the request is one. Raises HttpError where that has ended."""
+        working = asyncio.ensure_future(work)
+        invalid = asyncio.ensure_future(self.authenticator.until_invalid(request.caller))
+        try:
+            await asyncio.wait((working, invalid), return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise HttpError(401, "the token was deleted, or has expired")
+            await working
+        finally:
+            for task in (working, invalid):
+                task.cancel()
+            await asyncio.gather(working, invalid, return_exceptions=True)
 
     async def _websocket(self, request: Request, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
@@ -256,11 +275,14 @@ class Api:
             name = bound.route.name
             request.query, ticket = read_query(bound, request.scope["query_string"])
             await self._let_in(bound.route, request, ticket)
-            await cast("SocketHandler", bound.route.handler)(socket, self._service(bound.route))
+            handler = cast("SocketHandler", bound.route.handler)
+            await self._while_valid(request, handler(socket, self._service(bound.route)))
             await socket.close()
-        except TimeoutError:
-            await socket.close(POLICY, "you do not read")
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as failure:  # noqa: BLE001 - as above
+            error = _alone(failure)
+            if isinstance(error, TimeoutError):
+                await socket.close(POLICY, "you do not read")
+                return
             problem = problem_of(error, f"WebSocket {name or request.path}")
             status = problem.status
             if socket.accepted:
@@ -270,6 +292,13 @@ class Api:
         finally:
             if self._observe is not None:
                 self._observe(name, status, time.perf_counter() - began)
+
+
+def _alone(error: Exception) -> Exception:
+    """What failed in a group of tasks, where it was one of them."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _short(value: Any) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import ipaddress
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from ostinato.server.catalog.tokens import Role, Token, Tokens
+from ostinato.server.catalog.tokens import Role, Token, Tokens, digest_of
 from ostinato.server.http.caller import Caller
 from ostinato.server.http.problems import HttpError
 from ostinato.server.http.request import Request
@@ -16,6 +17,8 @@ from ostinato.server.http.request import Request
 TICKET_MS = 30_000
 """As long as a page needs to open a connection."""
 
+_LOOK_SECONDS = 1.0
+"""So often it is looked whether the token of an open connection still is one."""
 _MOST_TICKETS = 10_000
 _LONGEST_TOKEN = 512
 _CHALLENGE = {"www-authenticate": 'Bearer realm="ostinato"'}
@@ -37,12 +40,12 @@ class Tickets:
         if len(self._tickets) >= _MOST_TICKETS:
             raise HttpError(429, "too many tickets that nobody has used", headers={"retry-after": "30"})
         text = secrets.token_urlsafe(32)
-        self._tickets[_digest(text)] = (caller, now + TICKET_MS)
+        self._tickets[digest_of(text)] = (caller, now + TICKET_MS)
         return text, now + TICKET_MS
 
     def redeem(self, text: str) -> Caller | None:
         """Whom a ticket stands for; it is used up."""
-        caller, expires = self._tickets.pop(_digest(text), (None, 0))
+        caller, expires = self._tickets.pop(digest_of(text), (None, 0))
         return caller if expires > self._now_ms() else None
 
 
@@ -73,15 +76,23 @@ class Authenticator:
                 raise HttpError(401, "send your token in the header `Authorization: Bearer TOKEN`", headers=_CHALLENGE)
             if (known := self.tickets.redeem(ticket)) is None:
                 raise HttpError(401, "this ticket was used, is too old, or never was", headers=_CHALLENGE)
-            return Caller(known.name, known.role, remote)
+            return replace(known, remote=remote)
         scheme, _, text = header.decode("latin-1").partition(" ")
         token: Token | None = None
         if scheme.lower() == "bearer" and len(text) <= _LONGEST_TOKEN:
-            token = self._tokens.find(text.strip())
+            text = text.strip()
+            token = self._tokens.find(text)
         if token is None:
             wrong = 'Bearer realm="ostinato", error="invalid_token"'
             raise HttpError(401, "this token is not known here, or has expired", headers={"www-authenticate": wrong})
-        return Caller(token.name, token.role, remote)
+        return Caller(token.name, token.role, remote, digest_of(text))
+
+    async def until_invalid(self, caller: Caller) -> None:
+        """Wait until the caller's token has been deleted, or has expired."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if self._tokens is not None and not self._tokens.is_valid(caller.digest):
+                return
 
 
 class HostCheck:
@@ -150,7 +161,3 @@ def _host_name(header: str) -> str:
     if header.startswith("["):
         return header.partition("]")[0] + "]"
     return header.partition(":")[0]
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

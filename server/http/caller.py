@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ostinato.server.catalog.tokens import Role
 from ostinato.server.failures import StaleError
@@ -10,11 +10,12 @@ from ostinato.server.failures import StaleError
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the name and role of the token, and the address it comes from."""
+    """Who asks: the name and role of the token, and the address it comes from. `digest`: of the token, see `Tokens`."""
 
     name: str
     role: Role
     remote: str = ""
+    digest: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from ostinato.server.catalog.tokens import Role
-from ostinato.server.delivery.settings import OutputSettings, WebhookOutput
+from ostinato.server.delivery.settings import SECRET, OutputSettings, WebhookOutput
 from ostinato.server.http.problems import HttpError
 from ostinato.server.http.reply import Reply, Streamed
 from ostinato.server.http.request import Request
@@ -66,12 +66,22 @@ async def _until_gone(socket: Socket) -> None:
 
 async def outputs(request: Request, service: OutputService) -> Reply:
     query = request.query_as(PageQuery)
-    return Reply(await service.list(query.limit, query.after))
+    page = await service.list(query.limit, query.after)
+    return Reply(msgspec.structs.replace(page, items=[_shown(each, request) for each in page.items]))
 
 
 async def output(request: Request, service: OutputService) -> Reply:
     found = await service.get(request.names["name"])
-    return Reply(found, etag=found.etag)
+    return Reply(_shown(found, request), etag=found.etag)
+
+
+def _shown(output: schemas.OutputInfo, request: Request) -> schemas.OutputInfo:
+    """Values of headers are for those who may set them; names of secrets are for all."""
+    settings = output.settings
+    if request.caller.role >= Role.OPERATOR or not isinstance(settings, WebhookOutput):
+        return output
+    headers = {name: value if value.startswith(SECRET) else "***" for name, value in settings.headers.items()}
+    return msgspec.structs.replace(output, settings=msgspec.structs.replace(settings, headers=headers))
 
 
 async def put_output(request: Request, service: OutputService) -> Reply:

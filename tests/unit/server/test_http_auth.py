@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from ostinato.server.catalog import Role
+from ostinato.server.delivery.settings import WebhookOutput
 from ostinato.server.http.routes import ROUTES
 from ostinato.server.http.routing import WEBSOCKET, Route
+from ostinato.server.http.schemas.matches import OutputInfo, OutputPage
 from tests.http_api import Running, example_path, is_problem, make
 
 ASKING = [route for route in ROUTES if route.role is not None and route.method != WEBSOCKET]
@@ -132,6 +134,36 @@ def test_a_deleted_token_is_refused_at_once(running: Running) -> None:
             assert is_problem(await client.delete("/v1/tokens/short"))["status"] == 404
 
     asyncio.run(enter())
+
+
+class OneOutput:
+    """A webhook with two headers."""
+
+    def __init__(self) -> None:
+        headers = {"authorization": "Bearer of-the-target", "x-key": "secret:target"}
+        settings = WebhookOutput(url="https://example.org", headers=headers)
+        self._info = OutputInfo("hook", "1", settings, 0, 0, "ann")
+
+    async def get(self, name: str) -> OutputInfo:
+        assert name == "hook"
+        return self._info
+
+    async def list(self, limit: int, after: str | None) -> OutputPage:
+        return OutputPage([self._info], None)
+
+
+@pytest.mark.parametrize(
+    ("role", "shown"), [("viewer", "***"), ("author", "***"), ("operator", "Bearer of-the-target")]
+)
+def test_values_of_headers_are_for_operators(role: str, shown: str, running: Running) -> None:
+    running.services.outputs = OneOutput()  # type: ignore[assignment]
+
+    async def ask() -> list[dict[str, str]]:
+        async with running.client(role) as client:
+            one, page = await client.get("/v1/outputs/hook"), await client.get("/v1/outputs")
+        return [one.json()["settings"]["headers"], page.json()["items"][0]["settings"]["headers"]]
+
+    assert asyncio.run(ask()) == [{"authorization": shown, "x-key": "secret:target"}] * 2
 
 
 def test_the_last_operator_keeps_the_keys(running: Running) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -416,6 +416,72 @@ def test_matches_over_a_websocket_by_ticket(tmp_path: Path) -> None:
         assert caught.value.response.status_code == 401
 
     over_a_socket(tmp_path, test)
+
+
+def test_what_was_opened_ends_with_its_token(tmp_path: Path) -> None:
+    """Seen to fail when only the request was looked at: whoever was let in once was let in for ever."""
+
+    async def run() -> None:
+        running = make(tmp_path, Services(matches=Endless()))
+        async with served(running):
+            base, headers = f"127.0.0.1:{running.port}", running.headers("viewer")
+            async with (
+                httpx.AsyncClient(base_url=f"http://{base}", headers=headers, timeout=30) as client,
+                client.stream("GET", "/v1/matches/stream") as followed,
+                websockets.connect(f"ws://{base}/v1/matches/ws", additional_headers=headers) as socket,
+            ):
+                frames = followed.aiter_bytes()
+                assert b"id: 1" in await anext(frames)
+                running.catalog.tokens.delete("viewer")
+
+                async def read_all() -> None:
+                    async for _ in frames:
+                        pass
+
+                async def receive_all() -> None:
+                    while True:
+                        await socket.recv()
+
+                async with asyncio.timeout(20):
+                    with pytest.raises(websockets.ConnectionClosed) as closed:
+                        await asyncio.gather(read_all(), receive_all())
+                assert closed.value.rcvd is not None
+                assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (
+                    1008,
+                    "the token was deleted, or has expired",
+                )
+        running.catalog.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("path", ["/v1/matches/ws", "/v1/streams/logins/events/ws"])
+def test_a_websocket_that_is_not_read_is_told_so(path: str, tmp_path: Path) -> None:
+    """Seen to fail when what failed in a group of tasks was taken for a defect."""
+    sent: list[dict[str, Any]] = []
+    messages = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": '{"events": [{"a": 1}]}'}]
+
+    async def receive() -> dict[str, Any]:
+        if not messages:
+            await asyncio.sleep(3600)
+        return messages.pop(0)
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "websocket.send":
+            await asyncio.sleep(3600)
+        sent.append(dict(message))
+
+    async def run() -> None:
+        services = Services(matches=Endless(), events=Counted())
+        running = make(tmp_path, services, limits__send_timeout="100ms")
+        headers = [(b"host", b"localhost"), (b"authorization", running.headers()["authorization"].encode())]
+        scope = {"type": "websocket", "path": path, "query_string": b"", "headers": headers, "client": ("::1", 1)}
+        async with asyncio.timeout(20):
+            await running.api(scope, receive, send)
+        running.catalog.close()
+
+    asyncio.run(run())
+    assert sent[-1] == {"type": "websocket.close", "code": 1008, "reason": "you do not read"}
 
 
 def test_tls(tmp_path: Path) -> None:
