@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,11 @@ pattern rise on events match a+ -> b define a as v > 0, b as w = last(a.w) and v
 pattern counted on events match a -> b define a as v > 0, b as v = 0 within 1 min count matches into counts
 """
 """Takes in the kernels that take longest to compile."""
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # what a shell runs in the background ignores Ctrl-C, and so would all that tests start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -20,12 +20,15 @@ from ostinato.server.config.secret import Secret
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
     """What is written; the process logs as before when the test is over."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level, logging.getLogger("aiokafka").level
+    root, own = logging.getLogger(), [logging.getLogger(name) for name in ("aiokafka", "uvicorn.error")]
+    handlers, level, levels = root.handlers[:], root.level, [each.level for each in own]
+    # a server that another test has run in this process has made it say less
+    logging.getLogger("uvicorn.error").setLevel(logging.NOTSET)
     yield io.StringIO()
     logging.captureWarnings(False)
-    root.handlers[:], root.level = before[0], before[1]
-    logging.getLogger("aiokafka").setLevel(before[2])
+    root.handlers[:], root.level = handlers, level
+    for each, before in zip(own, levels, strict=True):
+        each.setLevel(before)
     logs._secrets.clear()
     logs.hide()
 
