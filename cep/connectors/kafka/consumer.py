@@ -7,19 +7,23 @@ class only. What stands in them, and all the rest (positions, pauses, seeks, reb
 
 from __future__ import annotations
 
+import asyncio
 import types
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import consumer as consumer_module
 from aiokafka.consumer import fetcher as fetcher_module
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.record.memory_records import MemoryRecords
 
 from ostinato.cep.connectors.base import ConnectorError
 from ostinato.cep.connectors.kafka.options import Isolation
 from ostinato.cep.connectors.kafka.records import RecordBlock, take_apart, warm
+
+_INSISTING_SECONDS: Final = 0.2
 
 
 class _RawRecords:
@@ -102,6 +106,35 @@ class BulkFetcher(fetcher_module.Fetcher):  # type: ignore[misc]  # aiokafka has
     )
 
 
+class StoppingCoordinator(GroupCoordinator):  # type: ignore[misc]
+    """A coordinator that joins again in time.
+
+    The heartbeats end before it does, and what waits for an answer of the broker may swallow that it is cancelled
+    (`asyncio.wait_for` of Python 3.11, where the answer has just come): aiokafka would wait for heartbeats that go on,
+    and the whole group with it until the rebalance is given up.
+    """
+
+    _heartbeat_task: asyncio.Task[None] | None
+    _commit_refresh_task: asyncio.Task[None] | None
+
+    async def _stop_heartbeat_task(self) -> None:
+        task, self._heartbeat_task = self._heartbeat_task, None
+        await _end(task)
+
+    async def _stop_commit_offsets_refresh_task(self) -> None:
+        task, self._commit_refresh_task = self._commit_refresh_task, None
+        await _end(task)
+
+
+async def _end(task: asyncio.Task[None] | None) -> None:
+    """Cancel it until it has ended. Raises what it failed with."""
+    while task is not None and not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_INSISTING_SECONDS)
+        if task.done() and not task.cancelled():
+            task.result()
+
+
 class BulkConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     """A consumer whose `getmany` gives blocks of records, of each partition at most one at a time.
 
@@ -109,7 +142,9 @@ class BulkConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     has moved then. A damaged batch raises SourceError. Limits of records do not hold, those of bytes do.
     """
 
-    _start = _over_again(consumer_module.AIOKafkaConsumer.start, Fetcher=BulkFetcher)
+    _start = _over_again(
+        consumer_module.AIOKafkaConsumer.start, Fetcher=BulkFetcher, GroupCoordinator=StoppingCoordinator
+    )
 
     async def start(self) -> None:
         # what takes seconds is done before anybody waits for heartbeats
