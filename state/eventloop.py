@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from typing import Any, Final, TypeVar
@@ -12,6 +13,7 @@ T = TypeVar("T")
 
 _CLOSING_SECONDS: Final = 5.0
 """So long what is cancelled may take to end."""
+_INSISTING_SECONDS: Final = 0.2
 
 
 class EventLoop:
@@ -22,6 +24,7 @@ class EventLoop:
         self._loop = asyncio.new_event_loop()
         self._guard = threading.Lock()
         self._is_closing = False
+        self._under_way: set[Future[Any]] = set()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -30,7 +33,10 @@ class EventLoop:
         once: nobody waits for ever for what nobody does any more."""
         with self._guard:
             if not self._is_closing:
-                return asyncio.run_coroutine_threadsafe(work, self._loop)
+                future = asyncio.run_coroutine_threadsafe(work, self._loop)
+                self._under_way.add(future)
+                future.add_done_callback(self._under_way.discard)
+                return future
         work.close()
         refused: Future[T] = Future()
         refused.cancel()
@@ -61,12 +67,12 @@ class EventLoop:
         """Cancel what is under way, do one last thing, and end the thread. A second time nothing happens."""
 
         async def end() -> None:
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in others:
-                task.cancel()
-            if others:
-                # a client's task may swallow that it is cancelled; nobody waits for it for ever
-                await asyncio.wait(others, timeout=_CLOSING_SECONDS)
+            deadline = time.monotonic() + _CLOSING_SECONDS
+            # a client's task may swallow that it is cancelled: it is told again, but nobody waits for it for ever
+            while (others := asyncio.all_tasks() - {asyncio.current_task()}) and time.monotonic() < deadline:
+                for task in others:
+                    task.cancel()
+                await asyncio.wait(others, timeout=_INSISTING_SECONDS)
             if last is not None:
                 await last()
             await self._loop.shutdown_asyncgens()
@@ -81,6 +87,8 @@ class EventLoop:
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
+            for future in list(self._under_way):
+                future.cancel()
             self._loop.close()
 
     def _run(self) -> None:

@@ -12,7 +12,8 @@ from functools import cache
 from typing import Any, TypeVar, overload
 
 import msgspec
-from typing_extensions import Buffer
+
+from ostinato.state.envelope import Buffer
 
 T = TypeVar("T")
 

@@ -240,7 +240,11 @@ class Api:
                     pump.cancel()
                     await asyncio.wait((pump,))
                 if pump.done() and _ended_well(pump):
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    try:
+                        async with asyncio.timeout(seconds):
+                            await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    except TimeoutError:
+                        _abort(request)
                 elif pump.done():
                     _abort(request)
             finally:
@@ -249,13 +253,16 @@ class Api:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _while_valid(self, request: Request, work: Awaitable[None]) -> None:
-        """Do it for as long as the token of the request is one. Raises HttpError where that has ended."""
+    async def _while_valid(self, socket: Socket, work: Awaitable[None]) -> None:
+        """Do it for as long as the token of the request is one: then nothing is received any more, and what was is
+        answered. Raises HttpError where that has ended."""
         working = asyncio.ensure_future(work)
-        invalid = asyncio.ensure_future(self.authenticator.until_invalid(request.caller))
+        invalid = asyncio.ensure_future(self.authenticator.until_invalid(socket.request.caller))
         try:
             await asyncio.wait((working, invalid), return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
+                socket.end()
+                await asyncio.wait((working,), timeout=self._limits.send_timeout / 1000)
                 raise HttpError(401, "the token was deleted, or has expired")
             await working
         finally:
@@ -276,7 +283,7 @@ class Api:
             request.query, ticket = read_query(bound, request.scope["query_string"])
             await self._let_in(bound.route, request, ticket)
             handler = cast("SocketHandler", bound.route.handler)
-            await self._while_valid(request, handler(socket, self._service(bound.route)))
+            await self._while_valid(socket, handler(socket, self._service(bound.route)))
             await socket.close()
         except Exception as failure:  # noqa: BLE001 - as above
             error = _alone(failure)

@@ -23,6 +23,8 @@ class Socket:
         self._seconds = send_timeout_ms / 1000
         self.accepted = False
         self.closed = False
+        self._has_ended = False
+        self._receiving: asyncio.Task[Any] | None = None
 
     async def accept(self) -> None:
         """Say yes. Before, a problem can be answered as to any request (`refuse`)."""
@@ -31,9 +33,27 @@ class Socket:
         await self._send({"type": "websocket.accept"})
         self.accepted = True
 
+    def end(self) -> None:
+        """Receive nothing more."""
+        self._has_ended = True
+        if self._receiving is not None:
+            self._receiving.cancel()
+
     async def receive(self) -> bytes | None:
-        """The next message, text as UTF-8; None when the client has gone."""
-        message = await self._receive()
+        """The next message, text as UTF-8; None when the client has gone, or nothing is to be received any more."""
+        if self._has_ended:
+            return None
+        self._receiving = task = asyncio.current_task()
+        try:
+            message = await self._receive()
+        except asyncio.CancelledError:
+            if not self._has_ended:
+                raise
+            assert task is not None
+            task.uncancel()
+            return None
+        finally:
+            self._receiving = None
         if message["type"] == "websocket.disconnect":
             self.closed = True
             return None

@@ -48,7 +48,8 @@ from ostinato.state.typed import decode_json
 LOCK: Final = "LOCK"
 _OWNER: Final = re.compile(r"OWNER(?:-([1-9]\d{0,17}))?")
 """Without a token in its name it is of an earlier release; any other is later."""
-_HARMLESS: Final = frozenset((LOCK, BLOBS, "lost+found"))
+_HARMLESS: Final = frozenset((LOCK, "SEIZE", BLOBS, "lost+found"))
+"""`SEIZE`: of an earlier release."""
 
 
 def is_store(folder: Path) -> bool:
@@ -96,12 +97,16 @@ class DirectoryStore:
         with files.saying(f"cannot use {self.folder} for checkpoints"):
             files.make_folder(self.folder)
             self._refuse_foreign()
-            self._refuse_others()
+            if seize:
+                self._refuse_others()
             lock = self._replace_lock() if seize else self._take_lock()
             try:
                 token = self._claim(owner)
-                for folder in (self.folder, self._blobs):
-                    files.sweep_temporary(folder)
+                while not self._is_current(lock):
+                    self._give_way(token, seize=seize)
+                    lock, before = self._replace_lock(), lock
+                    os.close(before)
+                self._tidy(token)
             except BaseException:
                 os.close(lock)
                 raise
@@ -121,17 +126,35 @@ class DirectoryStore:
     def _claim(self, owner: str) -> int:
         """Take a token that nobody has. Raises FencedError where somebody has taken a larger one meanwhile."""
         before = self._refuse_others()
-        token = next_token(before.token if before else 0)
+        tokens = _tokens(self.folder)
+        token = next_token(max([before.token if before else 0, *tokens]))
         while not self._write_owner(token, owner):
             token += 1
         reached("store.claimed")
-        for other in _tokens(self.folder):
-            if other > token:
-                self._owner_path(token).unlink(missing_ok=True)
+        self._give_way(token, seize=True)
+        return token
+
+    def _give_way(self, token: int, *, seize: bool) -> None:
+        """Raises FencedError where another token is larger, and OccupiedError where we only wanted what is free, and
+        somebody has taken away the lock that we had."""
+        try:
+            if _tokens(self.folder)[-1:] != [token]:
                 raise self._fenced()
+            if not seize:
+                raise OccupiedError(
+                    f"{self.folder} is in use by a process that has just begun: choose another directory"
+                )
+        except BaseException:
+            self._owner_path(token).unlink(missing_ok=True)
+            raise
+
+    def _tidy(self, token: int) -> None:
+        """What earlier owners have left."""
+        for other in _tokens(self.folder):
             if other < token:
                 self._owner_path(other).unlink(missing_ok=True)
-        return token
+        for folder in (self.folder, self._blobs):
+            files.sweep_temporary(folder)
 
     def join(self, token: int) -> None:
         self._token = token
@@ -317,6 +340,12 @@ class DirectoryStore:
             raise
         return lock
 
+    def _is_current(self, lock: int) -> bool:
+        """Is it the lock of the file that is there?"""
+        with suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(lock), (self.folder / LOCK).stat())
+        return False
+
     def _take_lock(self) -> int:
         path = self.folder / LOCK
         while True:
@@ -324,9 +353,8 @@ class DirectoryStore:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # the file may have been deleted, and made anew by somebody else, in between
-                with suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(lock), path.stat()):
-                        return lock
+                if self._is_current(lock):
+                    return lock
             except BlockingIOError:
                 os.close(lock)
                 raise OccupiedError(
@@ -347,13 +375,15 @@ class DirectoryStore:
         return self.folder / (f"OWNER-{token}" if token else "OWNER")
 
     def _read_owner(self) -> Owner | None:
-        """The one with the largest token."""
-        while tokens := _tokens(self.folder):
-            path = self._owner_path(tokens[-1])
+        """The last one that has said who it is: on a file system without links the name comes first."""
+        for token in reversed(_tokens(self.folder)):
+            path = self._owner_path(token)
             try:
-                return decode_json(path.read_bytes(), Owner)
+                data = path.read_bytes()
+                if data:
+                    return decode_json(data, Owner)
             except FileNotFoundError:
-                continue  # its heir has deleted it
+                return self._read_owner()  # its heir has deleted it
             except OSError as error:
                 raise StoreError(f"cannot read {path}: {error.strerror}") from error
             except msgspec.MsgspecError as error:
@@ -370,7 +400,7 @@ class DirectoryStore:
         return files.create(self._owner_path(token), [msgspec.json.format(said, indent=2), b"\n"])
 
     def _fenced(self) -> FencedError:
-        return FencedError(f"{self.folder} belongs by now to {self._read_owner()}: what this process has begun is void")
+        return FencedError(f"{self.folder} belongs by now to {self._holder()}: what this process has begun is void")
 
     def _check(self) -> None:
         """Is the token still the largest?"""

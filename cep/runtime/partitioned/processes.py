@@ -205,18 +205,19 @@ class Processes:
                 self._announce(f"worker {worker.number} has not ended within {_STOP_SECONDS:g} s and is killed")
 
     def _measure(self) -> Occupation:
-        """What the time of the workers that live went into, as of when they last said so; any thread may ask."""
-        workers = [
-            {name: OperatorTimes(**own) for name, own in each.numbers.get("times", {}).items()}
-            for _, each in sorted(self._running.copy().items())
-        ]
-        return Occupation(together(workers), workers)
+        """What the time of all workers went into, as of when they last said so; any thread may ask."""
+        parts = [*self._gone, *(each.numbers for each in self._running.copy().values())]
+        return Occupation(
+            together({name: OperatorTimes(**own) for name, own in part.get("times", {}).items()} for part in parts)
+        )
 
     def _count(self, seconds: float) -> None:
         total = self.statistics
         parts = [*self._gone, *(each.numbers for each in self._running.values())]
-        for name in ("events", "bad", "late", "bytes", "rebalances"):
+        for name in ("events", "bad", "late", "bytes"):
             setattr(total, name, sum(part.get(name, 0) for part in parts))
+        # all are members of one group
+        total.rebalances = max((part.get("rebalances", 0) for part in parts), default=0)
         total.seconds = seconds
         total.set_patterns(
             [{name: PatternNumbers(**own) for name, own in part.get("patterns", {}).items()} for part in parts]

@@ -81,7 +81,7 @@ class Worker:
         self._stuck: dict[TaskId, int] = {}
         self._measuring: Future[None] | None = None
         self._asking: Future[tuple[int, dict[TopicPartition, int]] | None] | None = None
-        self._began = time.monotonic()
+        self._running = Meter()
         self._idle = Meter()
         self._held = Meter()
         self.statistics.measure = self._measure
@@ -93,14 +93,15 @@ class Worker:
         began = time.monotonic()
         try:
             self._member.start(self._queued)
-            while not stop.requested:
-                self._turn_over()
-                now = time.monotonic()
-                if self._observer is not None and now - self._told >= _STATISTICS_SECONDS:
-                    self._told = now
-                    self._count(now - began)
-                    self._observer(self.statistics)
-            self._finish()
+            with self._running.running():
+                while not stop.requested:
+                    self._turn_over()
+                    now = time.monotonic()
+                    if self._observer is not None and now - self._told >= _STATISTICS_SECONDS:
+                        self._told = now
+                        self._count(now - began)
+                        self._observer(self.statistics)
+                self._finish()
         except BaseException:
             self._close(leave=True)
             raise
@@ -171,12 +172,12 @@ class Worker:
             if any(self._member.cluster.topics_of(number, routing=routing))
         }
         for place in sorted(self.tasks.keys() - wanted):
-            task = self.tasks.pop(place)
-            self._keep_counts(place, task)
-            task.close()
+            self._let_go(place, self.tasks.pop(place))
         for place in sorted(wanted):
             before = self.tasks.get(place)
             if before is None or before.phase == Phase.CLOSED:
+                if before is not None:
+                    self._let_go(place, before)
                 self.tasks[place] = Task(self._setup, place.number, self._member, self._announce, routing=place.routing)
             else:
                 before.resume()
@@ -284,7 +285,7 @@ class Worker:
 
     def _measure(self) -> Occupation:
         """What the time went into; any thread may ask."""
-        seconds = time.monotonic() - self._began
+        seconds = self._running.seconds
         held = min(self._held.seconds, seconds)
         idle = min(self._idle.seconds, seconds - held)
         return Occupation({PARTITIONS: OperatorTimes(seconds - held - idle, idle, held)})
@@ -298,9 +299,13 @@ class Worker:
                 found.lag[stream.name] = self._member.lag(place.number, own)
         return found
 
-    def _keep_counts(self, place: TaskId, task: Task) -> None:
-        """What a partition has done here stays counted when it goes."""
+    def _let_go(self, place: TaskId, task: Task) -> None:
+        """Close it; what the partition has done here stays counted."""
+        self._keep_counts(task)
+        task.close()  # which may give up a transaction
         self._gone.partitions.setdefault(place.label, PartitionNumbers()).add(task.numbers)
+
+    def _keep_counts(self, task: Task) -> None:
         if task.loaded is not None:
             own, kept = task.loaded.pipeline.statistics, self._gone
             kept.events += own.events - own.resumed

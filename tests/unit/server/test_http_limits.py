@@ -16,6 +16,7 @@ import pytest
 import websockets
 
 from ostinato.server.failures import NotThereError, TooManyError
+from ostinato.server.http.app import ABORT
 from ostinato.server.http.caller import Caller
 from ostinato.server.http.limits import Buckets
 from ostinato.server.http.runner import check_tls
@@ -482,6 +483,82 @@ def test_a_websocket_that_is_not_read_is_told_so(path: str, tmp_path: Path) -> N
 
     asyncio.run(run())
     assert sent[-1] == {"type": "websocket.close", "code": 1008, "reason": "you do not read"}
+
+
+def test_a_frame_that_was_taken_is_answered_though_the_token_ends(tmp_path: Path) -> None:
+    """Seen to fail when the handler was cancelled: what a frame had was half taken, and nobody was told."""
+    sent: list[dict[str, Any]] = []
+    messages = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": '{"id": 7, "events": [{"a": 1}]}'}]
+
+    async def receive() -> dict[str, Any]:
+        if not messages:
+            await asyncio.sleep(3600)
+        return messages.pop(0)
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(dict(message))
+
+    async def run() -> None:
+        taking, deleted = asyncio.Event(), asyncio.Event()
+
+        class Slow(Counted):
+            async def append(self, *args: Any, **kwargs: Any) -> EventsReceipt:
+                taking.set()
+                await deleted.wait()
+                await asyncio.sleep(1.5)
+                return await super().append(*args, **kwargs)
+
+        running = make(tmp_path, Services(events=Slow()))
+        headers = [(b"host", b"localhost"), (b"authorization", running.headers("author")["authorization"].encode())]
+        path = "/v1/streams/logins/events/ws"
+        scope = {"type": "websocket", "path": path, "query_string": b"", "headers": headers, "client": ("::1", 1)}
+        serving = asyncio.create_task(running.api(scope, receive, send))
+        async with asyncio.timeout(20):
+            await taking.wait()
+            running.catalog.tokens.delete("author")
+            deleted.set()
+            await serving
+        running.catalog.close()
+
+    asyncio.run(run())
+    assert [message["type"] for message in sent] == ["websocket.accept", "websocket.send", "websocket.close"]
+    assert '"id":7' in sent[1]["text"]
+    assert sent[2]["code"] == 1008
+
+
+def test_a_follower_who_does_not_read_is_cut_off_though_the_token_ends(tmp_path: Path) -> None:
+    """Seen to fail when the last frame was sent without a limit: the connection stayed for ever."""
+    aborted = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.body" and (message["body"] or not message["more_body"]):
+            await asyncio.sleep(3600)
+
+    async def run() -> None:
+        running = make(tmp_path, Services(matches=Endless()), limits__send_timeout="3s")
+        headers = [(b"host", b"localhost"), (b"authorization", running.headers("viewer")["authorization"].encode())]
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/v1/matches/stream",
+            "query_string": b"",
+            "headers": headers,
+            "client": ("::1", 1),
+            ABORT: aborted.set,
+        }
+        serving = asyncio.create_task(running.api(scope, receive, send))
+        await asyncio.sleep(0.2)
+        running.catalog.tokens.delete("viewer")
+        async with asyncio.timeout(20):
+            await serving
+        running.catalog.close()
+
+    asyncio.run(run())
+    assert aborted.is_set()
 
 
 def test_tls(tmp_path: Path) -> None:

@@ -394,6 +394,60 @@ class TestSeizing:
                 paused.acquire("paused", seize=True)
             heir.put("1-x", [b"abc"])
 
+    def test_the_lock_is_the_last_owners(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One takes the lock and stands still; the next one takes lock and directory; the first one goes on. Seen to
+        fail when it kept the lock of a file that was not there any more: others took the directory for free."""
+        heir = DirectoryStore(folder, "logins")
+        with closing(DirectoryStore(folder, "logins")) as paused:
+            claim = DirectoryStore._claim
+
+            def stands_still(store: DirectoryStore, owner: str) -> int:
+                if store is paused:
+                    monkeypatch.undo()
+                    heir.acquire("heir", seize=True)
+                return claim(store, owner)
+
+            monkeypatch.setattr(DirectoryStore, "_claim", stands_still)
+            paused.acquire("paused", seize=True)
+            heir.close()
+            with pytest.raises(OccupiedError, match=r"in use by .*\(paused\)"):
+                DirectoryStore(folder, "logins").acquire("another")
+            paused.put("1-x", [b"abc"])
+
+    def test_who_wanted_what_is_free_gives_way(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with closing(DirectoryStore(folder, "logins")) as slow, closing(DirectoryStore(folder, "logins")) as seizing:
+            claim = DirectoryStore._claim
+
+            def stands_still(store: DirectoryStore, owner: str) -> int:
+                if store is slow:
+                    monkeypatch.undo()
+                    seizing.acquire("seizing", seize=True)
+                return claim(store, owner)
+
+            monkeypatch.setattr(DirectoryStore, "_claim", stands_still)
+            with pytest.raises(OccupiedError):
+                slow.acquire("slow")
+            seizing.put("1-x", [b"abc"])
+
+    def test_a_token_of_which_nobody_knows_whose_it_is(self, owned: DirectoryStore, folder: Path) -> None:
+        """Where a file system has no links the name comes first: a process was killed right behind it."""
+        owned.release()
+        (folder / "OWNER-99999999999").touch()
+        assert owned.acquire("the test", seize=True) == 100_000_000_000
+        owned.put("1-x", [b"abc"])
+
+    def test_without_links(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def link(*_: object) -> None:
+            raise PermissionError("no links here")
+
+        monkeypatch.setattr(os, "link", link)
+        with closing(DirectoryStore(folder, "logins")) as first, closing(DirectoryStore(folder, "logins")) as second:
+            tokens = [store.acquire("one", seize=True) for store in (first, second)]
+            assert tokens[0] < tokens[1]
+            second.put("1-x", [b"abc"])
+            with pytest.raises(FencedError):
+                first.put("2-x", [b"abc"])
+
     def test_all_at_once(self, folder: Path) -> None:
         """Seen to fail when a token was the one in the file plus one, without a lock: several had the same."""
         stores = [DirectoryStore(folder, "logins") for _ in range(8)]

@@ -87,7 +87,7 @@ def test_what_comes_after_closing_is_cancelled_at_once(loop: EventLoop) -> None:
 def test_a_task_that_swallows_its_end_is_not_waited_for_for_ever(
     loop: EventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(eventloop, "_CLOSING_SECONDS", 0.1)
+    monkeypatch.setattr(eventloop, "_CLOSING_SECONDS", 0.5)
     began = threading.Event()
 
     async def deaf() -> None:
@@ -96,6 +96,26 @@ def test_a_task_that_swallows_its_end_is_not_waited_for_for_ever(
             with suppress(asyncio.CancelledError):
                 await forever()
 
-    loop.submit(deaf())
+    future = loop.submit(deaf())
     assert began.wait(10)
     loop.close()
+    with pytest.raises(CancelledError):  # nor does whoever waits for it
+        future.result(10)
+
+
+def test_a_task_that_swallows_its_end_once_is_told_again(loop: EventLoop) -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    async def hard_of_hearing() -> None:
+        began.set()
+        try:
+            with suppress(asyncio.CancelledError):
+                await forever()
+            await forever()
+        finally:
+            ended.set()
+
+    loop.submit(hard_of_hearing())
+    assert began.wait(10)
+    loop.close()
+    assert ended.is_set()
