@@ -391,7 +391,10 @@ def test_retention_has_deleted_what_comes_next(
     )
     assert said, process.said
     for partition, count, first, last in said:
-        assert (int(first), int(last)) == lost[int(partition)]
+        begin, end = lost[int(partition)]
+        # what a job that runs has fetched before it stood still is dealt with, and is not lost
+        assert begin <= int(first) <= end if running else int(first) == begin
+        assert int(last) == end
         assert int(count) == int(last) - int(first) + 1
     assert "on_lost_offsets = 'earliest'" in process.said
     trial.held()
