@@ -79,6 +79,7 @@ class DirectoryStore:
         self._token: int | None = None
         self._owner = ""
         self._lock: int | None = None
+        self._seized = False
         self._guard = threading.Lock()
 
     @property
@@ -110,7 +111,7 @@ class DirectoryStore:
             except BaseException:
                 os.close(lock)
                 raise
-        self._lock, self._token, self._owner = lock, token, owner
+        self._lock, self._token, self._owner, self._seized = lock, token, owner, seize
         return token
 
     def _refuse_others(self) -> Owner | None:
@@ -161,8 +162,9 @@ class DirectoryStore:
         self._check()
 
     def release(self) -> None:
-        """Savepoints that were taken away leave nothing behind."""
-        if self._lock is not None:
+        """Savepoints that were taken away leave nothing behind. What was seized may belong to somebody else again, who
+        has just written what no manifest refers to yet: there nothing is deleted."""
+        if self._lock is not None and not self._seized:
             with suppress(StoreError):
                 self.sweep(())
         lock, self._lock, self._token = self._lock, None, None

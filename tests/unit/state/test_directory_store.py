@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from ostinato.state.errors import DamagedError, FencedError, LostError, OccupiedError, SnapshotError, StoreError
+from ostinato.state.manifest import Manifest
 from ostinato.state.stores import files, open_store
 from ostinato.state.stores.base import Pieces
 from ostinato.state.stores.directory import DirectoryStore
@@ -447,6 +448,23 @@ class TestSeizing:
             second.put("1-x", [b"abc"])
             with pytest.raises(FencedError):
                 first.put("2-x", [b"abc"])
+
+    def test_giving_up_what_was_seized_deletes_nothing(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One that stood still seizes the directory from its heir, who has just written a blob, and finds that it must
+        not; the heir's manifest still comes. Seen to fail when giving up swept: the committed blob was gone."""
+        with closing(DirectoryStore(folder, "logins")) as heir:
+            heir.acquire("heir", seize=True)
+            blobs_of = heir._blobs_of
+
+            def seized(manifest: Manifest) -> list[Path]:
+                found = blobs_of(manifest)
+                with closing(DirectoryStore(folder, "logins")) as zombie:
+                    zombie.acquire("zombie", seize=True)
+                return found
+
+            monkeypatch.setattr(heir, "_blobs_of", seized)
+            write_checkpoint(heir, 1, {1: {b"k": b"v"}})
+            assert read_checkpoint(heir, 1) == {1: {b"k": b"v"}}
 
     def test_all_at_once(self, folder: Path) -> None:
         """Seen to fail when a token was the one in the file plus one, without a lock: several had the same."""
