@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import CancelledError, Future
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -14,6 +14,15 @@ T = TypeVar("T")
 _CLOSING_SECONDS: Final = 5.0
 """So long what is cancelled may take to end."""
 _INSISTING_SECONDS: Final = 0.2
+
+
+async def cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until they have ended: what waits for a client may swallow that it is cancelled (`asyncio.wait_for`
+    of Python 3.11 does, where the answer has just come), so it is told again."""
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=_INSISTING_SECONDS)
 
 
 class EventLoop:
@@ -57,8 +66,6 @@ class EventLoop:
         future = self.submit(work)
         try:
             return future.result(timeout)
-        except CancelledError:
-            raise
         except BaseException:
             future.cancel()
             raise
@@ -67,12 +74,9 @@ class EventLoop:
         """Cancel what is under way, do one last thing, and end the thread. A second time nothing happens."""
 
         async def end() -> None:
-            deadline = time.monotonic() + _CLOSING_SECONDS
-            # a client's task may swallow that it is cancelled: it is told again, but nobody waits for it for ever
-            while (others := asyncio.all_tasks() - {asyncio.current_task()}) and time.monotonic() < deadline:
-                for task in others:
-                    task.cancel()
-                await asyncio.wait(others, timeout=_INSISTING_SECONDS)
+            with suppress(TimeoutError):  # nobody waits for them for ever
+                async with asyncio.timeout(_CLOSING_SECONDS):
+                    await cancel(asyncio.all_tasks() - {asyncio.current_task()})
             if last is not None:
                 await last()
             await self._loop.shutdown_asyncgens()

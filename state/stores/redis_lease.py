@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from ostinato.state.errors import OccupiedError, StoreError
+from ostinato.state.eventloop import cancel
 from ostinato.state.stores import redis_scripts
 from ostinato.state.stores.process import Owner, next_token
 from ostinato.state.stores.redis_link import Connection
@@ -75,8 +76,7 @@ class Lease:
         self._session.on_lost = None
         if task is None:
             return
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancel([task])
         await self.drop()
         try:
             async with asyncio.timeout(_RELEASE_SECONDS), self._session.turn:
@@ -90,8 +90,7 @@ class Lease:
         await self._heart.drop()
 
     async def _beat(self) -> None:
-        # a client may swallow that the task is cancelled
-        while self._beating is asyncio.current_task():
+        while True:
             await asyncio.sleep(self._session.options.lease_seconds / _BEATS)
             # whatever is wrong, whoever writes next is told
             with suppress(StoreError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import types
 from collections.abc import Iterator
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import consumer as consumer_module
@@ -22,8 +22,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from ostinato.cep.connectors.base import ConnectorError
 from ostinato.cep.connectors.kafka.options import Isolation
 from ostinato.cep.connectors.kafka.records import RecordBlock, take_apart, warm
-
-_INSISTING_SECONDS: Final = 0.2
+from ostinato.state.eventloop import cancel
 
 
 class _RawRecords:
@@ -109,9 +108,8 @@ class BulkFetcher(fetcher_module.Fetcher):  # type: ignore[misc]  # aiokafka has
 class StoppingCoordinator(GroupCoordinator):  # type: ignore[misc]
     """A coordinator that joins again in time.
 
-    The heartbeats end before it does, and what waits for an answer of the broker may swallow that it is cancelled
-    (`asyncio.wait_for` of Python 3.11, where the answer has just come): aiokafka would wait for heartbeats that go on,
-    and the whole group with it until the rebalance is given up.
+    The heartbeats end before it does. Where they swallow that they are cancelled aiokafka waits for what goes on, and
+    the whole group with it until the rebalance is given up.
     """
 
     _heartbeat_task: asyncio.Task[None] | None
@@ -127,11 +125,10 @@ class StoppingCoordinator(GroupCoordinator):  # type: ignore[misc]
 
 
 async def _end(task: asyncio.Task[None] | None) -> None:
-    """Cancel it until it has ended. Raises what it failed with."""
-    while task is not None and not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=_INSISTING_SECONDS)
-        if task.done() and not task.cancelled():
+    """Raises what it failed with meanwhile."""
+    if task is not None and not task.done():
+        await cancel([task])
+        if not task.cancelled():
             task.result()
 
 

@@ -82,6 +82,7 @@ class _Sending:
         self._settings = settings
         self._place = place
         self._id = transactional_id
+        self.is_open = False
         self._turn = asyncio.Lock()
         self._sent: list[asyncio.Future[Any]] = []
         self._inner: AIOKafkaProducer | None = None
@@ -208,7 +209,6 @@ class TransactionalProducer(_Sending):
         """`group`: the consumer group whose offsets are committed."""
         super().__init__(settings, f"transactions of {transactional_id}", transactional_id)
         self._group = group
-        self.is_open = False
         self.tainted: str | None = None
         """Why nobody knows what the broker has done; None: it is known."""
 
@@ -275,7 +275,6 @@ class PlainProducer(_Sending):
     ) -> None:
         """`commit_offsets`: in the name of the member of the group."""
         super().__init__(settings, place, None)
-        self.is_open = False
         self._commit_offsets = commit_offsets
 
     async def commit(self, offsets: Offsets) -> None:

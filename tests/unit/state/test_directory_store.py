@@ -395,20 +395,23 @@ class TestSeizing:
                 paused.acquire("paused", seize=True)
             heir.put("1-x", [b"abc"])
 
+    @staticmethod
+    def meanwhile(slow: DirectoryStore, other: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Between its lock and its token one stands still, and another seizes the directory."""
+        claim = slow._claim
+
+        def stands_still(owner: str) -> int:
+            other.acquire("other", seize=True)
+            return claim(owner)
+
+        monkeypatch.setattr(slow, "_claim", stands_still)
+
     def test_the_lock_is_the_last_owners(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """One takes the lock and stands still; the next one takes lock and directory; the first one goes on. Seen to
         fail when it kept the lock of a file that was not there any more: others took the directory for free."""
         heir = DirectoryStore(folder, "logins")
         with closing(DirectoryStore(folder, "logins")) as paused:
-            claim = DirectoryStore._claim
-
-            def stands_still(store: DirectoryStore, owner: str) -> int:
-                if store is paused:
-                    monkeypatch.undo()
-                    heir.acquire("heir", seize=True)
-                return claim(store, owner)
-
-            monkeypatch.setattr(DirectoryStore, "_claim", stands_still)
+            self.meanwhile(paused, heir, monkeypatch)
             paused.acquire("paused", seize=True)
             heir.close()
             with pytest.raises(OccupiedError, match=r"in use by .*\(paused\)"):
@@ -417,15 +420,7 @@ class TestSeizing:
 
     def test_who_wanted_what_is_free_gives_way(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with closing(DirectoryStore(folder, "logins")) as slow, closing(DirectoryStore(folder, "logins")) as seizing:
-            claim = DirectoryStore._claim
-
-            def stands_still(store: DirectoryStore, owner: str) -> int:
-                if store is slow:
-                    monkeypatch.undo()
-                    seizing.acquire("seizing", seize=True)
-                return claim(store, owner)
-
-            monkeypatch.setattr(DirectoryStore, "_claim", stands_still)
+            self.meanwhile(slow, seizing, monkeypatch)
             with pytest.raises(OccupiedError):
                 slow.acquire("slow")
             seizing.put("1-x", [b"abc"])
